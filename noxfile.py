@@ -1,0 +1,106 @@
+"""The project's sessions. `nox -s tests-3.12` and so on; `.ci/run` runs them all."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "vectors", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+def _groups(*names: str) -> list[str]:
+    pyproject = nox.project.load_toml("pyproject.toml")
+    return list(nox.project.dependency_groups(pyproject, *names))
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".", *_groups(*groups))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Unit and property tests, the documentation's examples, and the vectors."""
+    _install(session, "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest versions that the package claims to work with."""
+    session.install("-e", ".", "--resolution", "lowest-direct")
+    session.install(*_groups("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Line and branch coverage of the test suite."""
+    _install(session, "tests")
+    session.run("pytest", "--cov", "--cov-report=term-missing:skip-covered", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, as linter and formatter."""
+    session.install(*_groups("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    _install(session, "types", "bench")
+    session.run("mypy")
+
+
+@nox.session
+def vectors(session: nox.Session) -> None:
+    """The vector corpus, its schema, its certificates, and its coverage of the clauses."""
+    _install(session, "tests")
+    session.run("mailtlspolicy", "vectors")
+    session.run("python", "vectors/coverage.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, warning-free; its examples run in `tests`."""
+    _install(session, "docs")
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def differential(session: nox.Session) -> None:
+    """Compare 100,000 generated chains with libssl's own DANE verification."""
+    _install(session, "tests")
+    arguments = session.posargs or ["--count", "100000", "--seed", "7672"]
+    session.run("python", "-m", "tests.differential.compare", *arguments)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed hostile input to everything that reads the network, every target for a while."""
+    _install(session, "tests")
+    session.run("python", "-m", "tests.fuzz.run", *(session.posargs or ["--seconds", "30"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks beside libssl and another Python implementation, as ratios of one run."""
+    _install(session, "bench")
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """Real servers in a network namespace: NSD, Unbound and STARTTLS servers, posttls-finger as the oracle."""
+    for program in ("nsd", "unbound", "posttls-finger", "unshare"):
+        if shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            session.error(f"{program} is not installed: see .ci/run for the system packages")
+    _install(session, "tests")
+    session.run("python", "-m", "tests.lab", *session.posargs)
