@@ -1,0 +1,73 @@
+"""One DNS lookup as RFC 7672 section 2.1.3 wants it, however the resolver answers aliases.
+
+- An answer that holds a CNAME without the data of its target is completed by asking for the target.
+- A chain with one insecure link is insecure from there to its end.
+- A loop, a chain longer than `Config.max_alias_hops`, or a failure at any hop fails the lookup as a whole.
+- A failure is never read as absence: a result of a type that the contract does not know raises `TypeError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType, ask
+from mailtlspolicy.names import canonical_address
+from mailtlspolicy.tlsa import Tlsa
+
+if TYPE_CHECKING:
+    from mailtlspolicy.config import Config
+    from mailtlspolicy.effects import Program
+
+_RECORD_CLASSES = {RecordType.MX: Mx, RecordType.TLSA: Tlsa, RecordType.TXT: tuple}
+
+
+def lookup(name: str, rdtype: RecordType, config: Config) -> Program[Answer | LookupFailure]:
+    """Ask for the records of a name, following aliases to the end (RFC 7672 section 2.1.3).
+
+    Returns an `Answer` to the question asked, its alias chain whole and its `secure` that of the whole chain, or a
+    `LookupFailure`.
+    """
+    question = asked = Lookup(name, rdtype)
+    secure = True
+    aliases: tuple[str, ...] = ()
+    ttls: list[int] = []
+    while True:
+        answer = yield from ask(asked)
+        if isinstance(answer, LookupFailure):
+            return LookupFailure(question, answer.kind, answer.detail)
+        _check_contract(answer, asked)
+        secure = secure and answer.secure
+        aliases += answer.aliases
+        ttls.append(answer.ttl)
+        if not {"", "."}.isdisjoint(answer.aliases):
+            return LookupFailure(question, FailureKind.MALFORMED, "an alias of the root, which is no host")
+        if len(aliases) > config.max_alias_hops or len({name, *aliases}) <= len(aliases):
+            return LookupFailure(question, FailureKind.LOOP, f"{len(aliases)} aliases and no end")
+        if answer.complete:
+            return Answer(question, secure, answer.records, aliases, answer.nxdomain, ttl=min(ttls))
+        asked = Lookup(answer.name, rdtype)
+
+
+def _check_contract(answer: Answer, asked: Lookup) -> None:
+    """Raise `TypeError` on a result that an injected resolver has no business to return."""
+    if not isinstance(answer, Answer):
+        raise TypeError(f"a Lookup is answered by an Answer or a LookupFailure, not by {type(answer).__name__}")
+    if answer.question != asked:
+        raise TypeError(f"{asked} was answered with the answer to {answer.question}")
+    if not answer.complete and (answer.records or not answer.aliases):
+        raise TypeError(f"the incomplete answer to {asked} has records, or no alias to follow")
+    kind = _RECORD_CLASSES.get(asked.rdtype, str)
+    if not all(isinstance(record, kind) for record in answer.records):
+        raise TypeError(f"the answer to {asked} holds something else than {kind.__name__} records")
+    if asked.rdtype in {RecordType.A, RecordType.AAAA}:
+        for record in answer.records:
+            _check_address(str(record), asked)
+
+
+def _check_address(text: str, asked: Lookup) -> None:
+    try:
+        address = canonical_address(text)
+    except ValueError as error:
+        raise TypeError(f"the answer to {asked} holds {text!r}, which is no address") from error
+    if (":" in address) != (asked.rdtype is RecordType.AAAA):
+        raise TypeError(f"the answer to {asked} holds {text!r}, which is of the other family")

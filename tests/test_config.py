@@ -1,0 +1,121 @@
+"""What the operator chooses: read from strings, checked at once, written as the difference from the default."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import fields
+
+from mailtlspolicy import Config
+from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx, Sts
+
+# A setting of every field as text, and what it means; never the default, except for `sts`, which has one value only.
+SETTINGS: list[tuple[str, str, Any]] = [
+    ("dane", "mandatory", Dane.MANDATORY),
+    ("insecure_mx", "encrypt", InsecureMx.ENCRYPT),
+    ("address_families", "both", AddressFamilies.BOTH),
+    ("ip_versions", "6,4", (6, 4)),
+    ("opportunistic_sni", "false", False),
+    ("sts", "off", Sts.OFF),
+    ("usages", "3", (3,)),
+    ("digest_order", "1, 2", (1, 2)),
+    ("extra_digests", "3=sha3_256, 4=sha384", ((3, "sha3_256"), (4, "sha384"))),
+    ("min_rsa_bits", "2048", 2048),
+    ("own_names", "MX.Example., relay.example", ("mx.example", "relay.example")),
+    ("own_addresses", "192.0.2.9,2001:DB8::9", ("192.0.2.9", "2001:db8::9")),
+    ("max_mx_hosts", "3", 3),
+    ("max_addresses", "3", 3),
+    ("max_alias_hops", "3", 3),
+    ("max_tlsa_records", "3", 3),
+    ("max_chain_certificates", "3", 3),
+    ("max_chain_octets", "3", 3),
+    ("max_signatures", "3", 3),
+    ("max_name_constraint_checks", "3", 3),
+]
+
+
+def test_the_table_above_has_every_field() -> None:
+    assert [key for key, _, _ in SETTINGS] == [attribute.name for attribute in fields(Config)]
+
+
+@pytest.mark.parametrize(("key", "text", "value"), SETTINGS, ids=[key for key, _, _ in SETTINGS])
+def test_every_field_is_set_by_text_and_survives_json(key: str, text: str, value: Any) -> None:
+    config = Config.from_settings({key: text})
+    assert getattr(config, key) == value
+    data = json.loads(json.dumps(config.to_json()))
+    assert list(data) == ([] if key == "sts" else [key])
+    assert Config.from_json(data) == config
+
+
+def test_the_defaults_are_those_of_the_documented_decisions() -> None:
+    config = Config()
+    assert Config.from_settings({}) == config
+    assert config.to_json() == {}
+    assert (config.dane, config.insecure_mx, config.address_families) == ("opportunistic", "dane", "either")
+    assert config.ip_versions == (4, 6)
+    assert (config.usages, config.digest_order, config.min_rsa_bits) == ((2, 3), (2, 1), 1024)
+    assert config.opportunistic_sni is True
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("dane", "on"),
+        ("dane", "Mandatory"),
+        ("insecure_mx", "none"),
+        ("address_families", ""),
+        ("ip_versions", "5"),
+        ("ip_versions", ""),
+        ("ip_versions", "4,4"),
+        ("opportunistic_sni", "yes"),
+        ("opportunistic_sni", "True"),
+        ("sts", "on"),
+        ("usages", "1"),  # RFC7671-4-a and RFC 7672 section 3.1.3: no setting enables PKIX usages
+        ("usages", "0,2,3"),
+        ("usages", "3,x"),
+        ("digest_order", "3,2"),
+        ("digest_order", "2,2"),
+        ("digest_order", "0"),
+        ("extra_digests", "1=sha384"),
+        ("extra_digests", "3=md5"),
+        ("extra_digests", "3"),
+        ("extra_digests", "3=sha384,3=sha3_256"),
+        ("min_rsa_bits", "511"),
+        ("min_rsa_bits", "-2048"),
+        ("own_names", "user@client.example"),
+        ("own_addresses", "mx.example"),
+        ("max_mx_hosts", "0"),
+        ("max_signatures", "1.5"),
+        ("max_signatures", "\u0663"),  # a digit three, but not an ASCII one
+    ],
+)
+def test_a_bad_setting_is_refused_by_its_name(key: str, text: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        Config.from_settings({key: text})
+
+
+def test_an_unknown_setting_is_refused_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(ValueError, match=r"no setting 'dnae'.*insecure_mx"):
+        Config.from_settings({"dnae": "off"})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"opportunistic_sni": 1}, {"usages": 3}, {"unknown": 1}, {"own_names": [25]}],
+)
+def test_a_value_of_the_wrong_type_is_a_type_error(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        Config(**bad)
+
+
+def test_an_extra_digest_takes_its_place_in_the_order() -> None:
+    config = Config.from_settings({"extra_digests": "7=sha3_512", "digest_order": "7,2,1"})
+    assert config.digests == {1: "sha256", 2: "sha512", 7: "sha3_512"}
+    assert config.digest_order == (7, 2, 1)
+
+
+def test_leaving_out_the_digest_that_every_client_must_support_is_a_warning() -> None:  # RFC7672-3.1.1-g
+    assert "SHA2-256" in Config(digest_order=[2]).warnings[0]
+    assert Config().warnings == ()
