@@ -1,0 +1,224 @@
+"""From a host name to its addresses and the TLSA records that bind it: RFC 7672 sections 2.2.2 and 2.2.3.
+
+Rules, in the order of the sections:
+
+- Addresses come first. No TLSA question is asked of a host without addresses, or of one whose addresses are insecure:
+  name servers of unsigned zones often fail to answer it (section 2.2.2).
+- Candidate TLSA base domains: the host name where it is no alias; the fully expanded name, then the host name, where
+  the whole alias chain is secure; the host name alone where the chain is insecure but its first alias is secure, which
+  takes a CNAME question of its own (section 2.1.3). A name in the middle of a chain is never a candidate.
+- The first candidate with a secure TLSA RRset is the base domain. An alias of the TLSA record never changes it.
+- A failure of any of these questions spoils the host; the next candidate is not tried (section 2.1.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from mailtlspolicy.config import AddressFamilies
+from mailtlspolicy.effects import Answer, LookupFailure, RecordType, together
+from mailtlspolicy.lookups import lookup
+from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
+from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.trace import Step, counted
+from mailtlspolicy.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailtlspolicy.config import Config
+    from mailtlspolicy.effects import Program
+
+
+_ADDRESS_TYPES = {4: RecordType.A, 6: RecordType.AAAA}
+
+
+class SkipReason(Word):
+    """Why a host is not used, in the order in which reasons take precedence."""
+
+    INVALID_HOST = "invalid-host"
+    NO_ADDRESSES = "no-addresses"
+    ADDRESS_LOOKUP_FAILED = "address-lookup-failed"
+    ALIAS_LOOKUP_FAILED = "alias-lookup-failed"
+    TLSA_LOOKUP_FAILED = "tlsa-lookup-failed"
+    DANE_REQUIRED = "dane-required"
+
+
+class TlsaOutcome(Word):
+    """The four outcomes of the search for TLSA records, each with its own action (RFC 7672 section 2.2)."""
+
+    USABLE = "usable"
+    UNUSABLE = "unusable"
+    ABSENT = "absent"
+    ERROR = "error"
+
+
+@frozen
+class TlsaBinding:
+    """What belongs together in one DANE session; nothing else computes any of the four.
+
+    Attributes:
+        base_domain: the TLSA base domain (RFC 7672 section 2.2.3).
+        sni: the server name to send: the base domain (section 8.1).
+        reference_ids: the names that a DANE-TA certificate may bear, base domain first (section 3.2.2).
+        records: the TLSA RRset as published, unusable records too.
+    """
+
+    base_domain: str
+    sni: str
+    reference_ids: tuple[str, ...]
+    records: TlsaRRset
+
+
+@frozen
+class Addresses:
+    """The addresses of a host, by the order of `Config.ip_versions`, each family in the order received.
+
+    Attributes:
+        found: the addresses, at most `Config.max_addresses`.
+        own: one of them, or of those cut off, is this system's (`Config.own_addresses`).
+        secure: every family that yielded addresses is secure.
+        aliases: the alias chain that led to them.
+    """
+
+    found: tuple[str, ...]
+    own: bool
+    secure: bool
+    aliases: tuple[str, ...]
+
+
+@frozen
+class TlsaSearch:
+    """How the search for TLSA records ended.
+
+    Attributes:
+        outcome: one of the four.
+        binding: the RRset found and what it binds, unless absent or in error.
+        error: which question failed.
+    """
+
+    outcome: TlsaOutcome
+    binding: TlsaBinding | None = None
+    error: SkipReason | None = None
+
+
+def find_addresses(host: str, config: Config, trace: list[Step]) -> Program[Addresses | SkipReason]:
+    """Look up its addresses, all families side by side (RFC 7672 section 2.2.2); steps are added to the trace.
+
+    Returns the addresses, or why there are none.
+    """
+    answers = yield from together(*(lookup(host, _ADDRESS_TYPES[version], config) for version in config.ip_versions))
+    failures = [answer for answer in answers if isinstance(answer, LookupFailure)]
+    yielding = [answer for answer in answers if isinstance(answer, Answer) and answer.records]
+    for failure in failures:
+        fact = f"the {failure.question.rdtype} lookup of {host} failed ({failure.kind})"
+        if config.address_families is AddressFamilies.BOTH:
+            trace.append(Step("RFC 7672 section 2.2.2", fact, "the host is not used"))
+            return SkipReason.ADDRESS_LOOKUP_FAILED
+        if not yielding:
+            trace.append(Step("RFC 7672 section 2.1.2", fact, "the host is not used"))
+            return SkipReason.ADDRESS_LOOKUP_FAILED
+        trace.append(Step("Config.address_families", fact, "the other family is used"))
+    if not yielding:
+        trace.append(Step("RFC 7672 section 2.2.2", f"{host} has no addresses", "the host is unreachable"))
+        return SkipReason.NO_ADDRESSES
+    found = tuple(dict.fromkeys(canonical_address(str(text)) for answer in yielding for text in answer.records))
+    secure = all(answer.secure for answer in yielding)
+    fact = f"{host} has {counted(len(found), 'address')} ({'secure' if secure else 'insecure'})"
+    trace.append(Step("RFC 7672 section 2.2.2", fact, "the host is reachable"))
+    if len(found) > config.max_addresses:
+        fact = f"{len(found)} addresses are more than max_addresses"
+        trace.append(Step("Config.max_addresses", fact, f"the first {config.max_addresses} are kept"))
+    # The aliases of the two families differ only if they changed in between; the first that yields decides.
+    own = not set(config.own_addresses).isdisjoint(found)
+    return Addresses(found[: config.max_addresses], own, secure, yielding[0].aliases)
+
+
+def find_tlsa(
+    host: str, port: int, addresses: Addresses, further_ids: Sequence[str], config: Config, trace: list[Step]
+) -> Program[TlsaSearch]:
+    """Find the TLSA base domain and its records (RFC 7672 sections 2.2.2 and 2.2.3); steps are added to the trace.
+
+    Args:
+        host: the host name that was looked up, canonical.
+        port: TCP port of the server, which the TLSA owner name bears.
+        addresses: what `find_addresses` found.
+        further_ids: the reference identifiers beside the base domain (section 3.2.2).
+        config: limits, and what makes a record usable.
+        trace: the steps so far.
+    """
+    candidates = yield from _candidates(host, addresses, config, trace)
+    if isinstance(candidates, SkipReason):
+        return TlsaSearch(TlsaOutcome.ERROR, error=candidates)
+    for base_domain in candidates:
+        owner = f"_{port}._tcp.{base_domain}"
+        if len(owner) > MAX_NAME_OCTETS:
+            fact = f"the TLSA owner name below {base_domain} would be too long to exist"
+            trace.append(Step("RFC 1035 section 3.1", fact, "it is not the base domain"))
+            continue
+        answer = yield from lookup(owner, RecordType.TLSA, config)
+        if isinstance(answer, LookupFailure):
+            fact = f"the TLSA lookup of {owner} failed ({answer.kind})"
+            trace.append(Step("RFC 7672 section 2.1.2", fact, "the host counts as unreachable"))
+            return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED)
+        if len(answer.records) > config.max_tlsa_records:
+            fact = f"{owner} has {len(answer.records)} TLSA records, more than max_tlsa_records"
+            trace.append(Step("Config.max_tlsa_records", fact, "the host counts as unreachable"))
+            return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED)
+        if answer.secure and answer.records:
+            records = TlsaRRset(record for record in answer.records if isinstance(record, Tlsa))
+            reference_ids = tuple(dict.fromkeys((base_domain, *further_ids)))
+            binding = TlsaBinding(base_domain, base_domain, reference_ids, records)
+            return _found(binding, config, trace)
+        fact = f"{owner} has {'only insecure' if answer.records else 'no'} TLSA records"
+        trace.append(Step("RFC 7672 section 2.2.3", fact, "it is not the base domain"))
+    return TlsaSearch(TlsaOutcome.ABSENT)
+
+
+def _candidates(
+    host: str, addresses: Addresses, config: Config, trace: list[Step]
+) -> Program[tuple[str, ...] | SkipReason]:
+    """The candidate TLSA base domains, in order: the cases of RFC 7672 section 2.2.2."""
+    if not addresses.aliases:
+        if addresses.secure:
+            return (host,)
+        trace.append(Step("RFC 7672 section 2.2.2", f"the addresses of {host} are insecure", "no TLSA lookup"))
+        return ()
+    if addresses.secure:
+        expanded = addresses.aliases[-1]
+        try:
+            expanded = canonical(expanded)
+        except ValueError:  # RFC 6698 section 3: a base domain is made of host name labels
+            fact = f"{host} is an alias of {expanded!r}, which is no host name"
+            trace.append(Step("RFC 6698 section 3", fact, "the host counts as unreachable"))
+            return SkipReason.ALIAS_LOOKUP_FAILED
+        fact = f"{host} is a secure alias of {expanded}"
+        trace.append(Step("RFC 7672 section 2.2.2", fact, "both are candidate base domains, the expanded name first"))
+        return (expanded, host)
+    first = yield from lookup(host, RecordType.CNAME, config)
+    if isinstance(first, LookupFailure):
+        fact = f"the CNAME lookup of {host} failed ({first.kind})"
+        trace.append(Step("RFC 7672 section 2.1.2", fact, "the host counts as unreachable"))
+        return SkipReason.ALIAS_LOOKUP_FAILED
+    if first.secure:
+        fact = f"{host} is a secure alias that leads to insecure addresses"
+        trace.append(Step("RFC 7672 section 2.2.2", fact, "only the name itself is a candidate base domain"))
+        return (host,)
+    trace.append(Step("RFC 7672 section 2.2.2", f"{host} is an insecure alias", "DANE does not apply"))
+    return ()
+
+
+def _found(binding: TlsaBinding, config: Config, trace: list[Step]) -> TlsaSearch:
+    owner, records = binding.base_domain, counted(len(binding.records), "secure TLSA record")
+    if usable := len(binding.records.usable(config)):
+        fact = f"{owner} has {records}, {usable} of them usable"
+        trace.append(Step("RFC 7672 section 2.2", fact, "TLS and authentication are required"))
+        return TlsaSearch(TlsaOutcome.USABLE, binding)
+    for record in binding.records:
+        fact = f"the record {str(record)[:40]} is unusable: {record.why_unusable(config)}"
+        trace.append(Step("RFC 7671 section 10.3", fact, "it is set aside"))
+    fact = f"{owner} has {records}, none of them usable"
+    trace.append(Step("RFC 7672 section 2.2", fact, "TLS is required, without authentication"))
+    return TlsaSearch(TlsaOutcome.UNUSABLE, binding)

@@ -1,0 +1,384 @@
+"""What a plan says: the values that the planning program returns, and their JSON form.
+
+One JSON shape serves a usable and a skipped host; in Python they are two classes, so that a skipped host has no level
+to act on by mistake.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attrs import evolve, field, frozen
+from attrs.validators import instance_of, optional
+
+from mailtlspolicy import dane, pkix
+from mailtlspolicy.config import Config
+from mailtlspolicy.hosts import SkipReason, TlsaBinding
+from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
+from mailtlspolicy.mx import SMTP_PORT, NextHop, Undeliverable
+from mailtlspolicy.names import is_address
+from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.trace import Step, explain
+from mailtlspolicy.verdict import ResultType, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mailtlspolicy.pkix import TrustStore
+
+
+# RFC 8460 section 4.3.1: what a skipped host is reported as
+_SKIP_RESULT_TYPES = {
+    SkipReason.ALIAS_LOOKUP_FAILED: ResultType.DNSSEC_INVALID,
+    SkipReason.TLSA_LOOKUP_FAILED: ResultType.DNSSEC_INVALID,
+    SkipReason.DANE_REQUIRED: ResultType.DANE_REQUIRED,
+}
+
+
+@frozen
+class Skip:
+    """Why a host is not used.
+
+    Attributes:
+        reason: the first that applies, in the order of `SkipReason`.
+    """
+
+    reason: SkipReason
+
+    @property
+    def tlsrpt(self) -> ResultType | None:
+        """The RFC 8460 result type that reports it, or None where TLS is not to blame."""
+        return _SKIP_RESULT_TYPES.get(self.reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form of the contract."""
+        return {"reason": self.reason, "tlsrpt": self.tlsrpt}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Skip:
+        """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
+        return cls(SkipReason(data["reason"]))
+
+
+@frozen
+class Audit:
+    """What DANE would have given in place of what is enforced (`Config.dane` is `audit`; RFC 7672 section 9.1)."""
+
+    level: TlsLevel | None
+    skip: Skip | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form of the contract."""
+        return {"level": self.level, "skip": None if self.skip is None else self.skip.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Audit:
+        """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
+        level = None if data["level"] is None else TlsLevel(data["level"])
+        return cls(level, None if data["skip"] is None else Skip.from_json(data["skip"]))
+
+
+@frozen
+class Observe:
+    """Duties that are evaluated and recorded but not enforced.
+
+    Attributes:
+        requires: the duties.
+        reference_ids: the names that DANE-TA would accept.
+        pkix_name: the name that PKIX would accept.
+    """
+
+    requires: tuple[Duty, ...]
+    reference_ids: tuple[str, ...] = ()
+    pkix_name: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form of the contract."""
+        return {
+            "requires": list(self.requires),
+            "reference_ids": list(self.reference_ids),
+            "pkix_name": self.pkix_name,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Observe:
+        """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
+        duties = tuple(Duty(duty) for duty in data["requires"])
+        return cls(duties, tuple(data["reference_ids"]), data["pkix_name"])
+
+
+@frozen(kw_only=True)
+class Host:
+    """What a usable and a skipped host have in common.
+
+    Attributes:
+        host: the MX hostname as the MX record has it (canonical), or the address where the next-hop is a literal.
+        preference: its MX preference.
+        port: TCP port to connect to.
+        addresses: its addresses, in the order in which they are to be tried.
+        binding: the secure TLSA records found and what they bind, or None.
+        audit: what DANE would have given, under `Config.dane="audit"`.
+        config: the configuration that the decision was made under, and that its verification takes.
+        trace: the steps of the decision.
+    """
+
+    host: str
+    preference: int = 0
+    port: int = SMTP_PORT
+    addresses: tuple[str, ...] = ()
+    binding: TlsaBinding | None = None
+    audit: Audit | None = None
+    config: Config = field(factory=Config)
+    trace: tuple[Step, ...] = ()
+
+    def explain(self) -> str:
+        """The trace for people, one clause a line."""
+        return explain(self.trace)
+
+
+@frozen(kw_only=True)
+class HostPlan(Host):
+    """A host that may be used, and what a session with it has to fulfil.
+
+    Attributes:
+        level: what is demanded of the session.
+        observe: duties that are recorded but not enforced.
+    """
+
+    level: TlsLevel
+    observe: Observe | None = None
+
+    skip: ClassVar[None] = None
+
+    @property
+    def requires(self) -> tuple[Duty, ...]:
+        """The duties of authentication, all of which must hold."""
+        return DUTIES[self.level]
+
+    @property
+    def cleartext(self) -> bool:
+        """Whether mail may go to this host unencrypted."""
+        return self.level in {TlsLevel.NONE, TlsLevel.MAY}
+
+    @property
+    def sni(self) -> str | None:
+        """The server name to send: the TLSA base domain (RFC 7672 section 8.1), else the MX hostname, else none."""
+        return _sni(self)
+
+    @property
+    def reference_ids(self) -> tuple[str, ...]:
+        """The names that a DANE-TA certificate may bear, base domain first; empty where no name is checked."""
+        return self.binding.reference_ids if self.binding and Duty.DANE in self.requires else ()
+
+    @property
+    def pkix_name(self) -> str | None:
+        """The one name that the PKIX duty accepts, the MX hostname, or None where there is no such duty."""
+        return self.host if Duty.PKIX in self.requires else None
+
+    @property
+    def raw_public_keys(self) -> bool:
+        """Whether offering raw public keys (RFC 7250) is safe (RFC 7671 section 5.1)."""
+        if self.binding is None or Duty.DANE not in self.requires:
+            return False
+        return dane.raw_public_key_safe(self.binding.records, config=self.config)
+
+    def verify(self, chain: Sequence[bytes], *, now: datetime, trust: TrustStore | None = None) -> Verdict:
+        """What the certificates that this host presented amount to.
+
+        Args:
+            chain: the presented certificates as DER, leaf first; empty where none was presented.
+            now: an aware time at which they have to be valid.
+            trust: the PKIX trust anchors; without them a PKIX duty fails as `untrusted-issuer`.
+
+        Returns:
+            The verdict on the duties of `requires`, with that on `observe` as its `observed`.
+
+        Raises:
+            ValueError: `now` is naive.
+        """
+        verdict = self._judge(self.requires, chain, now, trust)
+        if self.observe is None:
+            return verdict
+        return evolve(verdict, observed=self._judge(self.observe.requires, chain, now, trust))
+
+    def _judge(
+        self, duties: Sequence[Duty], chain: Sequence[bytes], now: datetime, trust: TrustStore | None
+    ) -> Verdict:
+        """The verdict on the duty, of which a host has one at most; without one there is nothing to fail."""
+        if not duties:
+            return Verdict(authenticated=False, satisfied=True)
+        (duty,) = duties
+        if duty is Duty.PKIX:
+            return pkix.verify(chain, trust, self.host, now=now, config=self.config)
+        if self.binding is None:
+            raise ValueError("a host without TLSA records has no DANE duty")
+        names = self.binding.reference_ids
+        return dane.verify(chain, self.binding.records, names, now=now, config=self.config)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form of the contract."""
+        return _host_json(self) | {
+            "level": self.level,
+            "requires": list(self.requires),
+            "cleartext": self.cleartext,
+            "reference_ids": list(self.reference_ids),
+            "pkix_name": self.pkix_name,
+            "observe": None if self.observe is None else self.observe.to_json(),
+            "raw_public_keys": self.raw_public_keys,
+        }
+
+
+@frozen(kw_only=True)
+class SkippedHost(Host):
+    """A host that must not be used; the facts learned before that are kept.
+
+    Attributes:
+        skip: why.
+    """
+
+    skip: Skip
+
+    level: ClassVar[None] = None
+    cleartext: ClassVar[bool] = False
+    requires: ClassVar[tuple[Duty, ...]] = ()
+    reference_ids: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def sni(self) -> str | None:
+        """The server name that would have been sent, as far as it is known."""
+        return None if self.skip.reason is SkipReason.INVALID_HOST else _sni(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form of the contract."""
+        return _host_json(self) | {"skip": self.skip.to_json()}
+
+
+@frozen(kw_only=True)
+class Plan:
+    """Where mail for a next-hop may go, and under which conditions.
+
+    Attributes:
+        next_hop: what was asked for.
+        expanded_next_hop: the fully expanded name where the next-hop is an alias of another domain.
+        mx_secure: whether the choice of hosts is secure; None where the MX step failed. A session with a host chosen
+            insecurely is at best Trusted, never Verified (RFC 7672 section 2.2.1).
+        undeliverable: why no host can be tried, or None.
+        hosts: all hosts in the order in which they are to be tried, skipped ones among them.
+        valid_until: until when the DNS data behind the plan holds, by the lowest TTL, in UTC. A failed lookup holds for
+            no time. None where no lookup was needed.
+        trace: the steps that led to the list of hosts; each host has its own for the rest.
+    """
+
+    next_hop: NextHop
+    expanded_next_hop: str | None = None
+    mx_secure: bool | None = field(default=None, validator=optional(instance_of(bool)))
+    undeliverable: Undeliverable | None = None
+    hosts: tuple[HostPlan | SkippedHost, ...] = ()
+    valid_until: datetime | None = None
+    trace: tuple[Step, ...] = ()
+
+    @property
+    def usable_hosts(self) -> tuple[HostPlan, ...]:
+        """The hosts that may be tried, in order."""
+        return tuple(host for host in self.hosts if isinstance(host, HostPlan))
+
+    def explain(self) -> str:
+        """The whole decision for people, one clause a line, hosts indented below their names."""
+        parts = [explain(self.trace)]
+        for host in self.hosts:
+            parts += [f"{host.host}:", explain(host.trace, "  ")]
+        return "\n".join(part for part in parts if part)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form of the contract."""
+        return {
+            "version": VERSION,
+            "next_hop": str(self.next_hop),
+            "expanded_next_hop": self.expanded_next_hop,
+            "mx_secure": self.mx_secure,
+            "undeliverable": None if self.undeliverable is None else self.undeliverable.to_json(),
+            "sts": None,
+            "hosts": [host.to_json() for host in self.hosts],
+            "valid_until": None if self.valid_until is None else self.valid_until.isoformat(),
+            "trace": [step.to_json() for step in self.trace],
+            "route": self.next_hop.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
+        require_version(data)
+        undeliverable, until = data["undeliverable"], data["valid_until"]
+        return cls(
+            next_hop=NextHop.from_json(data["route"]),
+            expanded_next_hop=data["expanded_next_hop"],
+            mx_secure=data["mx_secure"],
+            undeliverable=None if undeliverable is None else Undeliverable.from_json(undeliverable),
+            hosts=tuple(_host_from_json(host) for host in data["hosts"]),
+            valid_until=None if until is None else datetime.fromisoformat(until),
+            trace=_trace_from_json(data["trace"]),
+        )
+
+
+def _sni(host: HostPlan | SkippedHost) -> str | None:
+    if host.binding is not None:
+        return host.binding.sni
+    if not host.config.opportunistic_sni or is_address(host.host):
+        return None
+    return host.host
+
+
+def _host_json(host: HostPlan | SkippedHost) -> dict[str, Any]:
+    """The one JSON shape of both classes, with the values of a skipped host where they differ."""
+    return {
+        "host": host.host,
+        "preference": host.preference,
+        "port": host.port,
+        "addresses": list(host.addresses),
+        "level": None,
+        "requires": [],
+        "cleartext": False,
+        "skip": None,
+        "tlsa_base_domain": None if host.binding is None else host.binding.base_domain,
+        "tlsa": [] if host.binding is None else host.binding.records.to_json(),
+        "sni": host.sni,
+        "reference_ids": [],
+        "pkix_name": None,
+        "sts_match": None,
+        "audit": None if host.audit is None else host.audit.to_json(),
+        "observe": None,
+        "raw_public_keys": False,
+        "binding_reference_ids": [] if host.binding is None else list(host.binding.reference_ids),
+        "settings": host.config.to_json(),
+        "trace": [step.to_json() for step in host.trace],
+    }
+
+
+def _host_from_json(data: Mapping[str, Any]) -> HostPlan | SkippedHost:
+    """Read the JSON form of a host, usable or skipped."""
+    binding = None
+    if data["tlsa_base_domain"] is not None:
+        records = TlsaRRset(Tlsa.parse(text) for text in data["tlsa"])
+        binding = TlsaBinding(
+            data["tlsa_base_domain"], data["tlsa_base_domain"], tuple(data["binding_reference_ids"]), records
+        )
+    shared = {
+        "host": data["host"],
+        "preference": data["preference"],
+        "port": data["port"],
+        "addresses": tuple(data["addresses"]),
+        "binding": binding,
+        "audit": None if data["audit"] is None else Audit.from_json(data["audit"]),
+        "config": Config.from_json(data["settings"]),
+        "trace": _trace_from_json(data["trace"]),
+    }
+    if data["skip"] is not None:
+        return SkippedHost(skip=Skip.from_json(data["skip"]), **shared)
+    observe = None if data["observe"] is None else Observe.from_json(data["observe"])
+    return HostPlan(level=TlsLevel(data["level"]), observe=observe, **shared)
+
+
+def _trace_from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
+    return tuple(Step.from_json(step) for step in data)
