@@ -1,0 +1,34 @@
+"""SMTP TLS policy: what DANE (RFC 7672) and its neighbours demand of a sending mail server, clause by clause.
+
+>>> engine = World.tour().engine()
+>>> plan = engine.plan("signed.example")
+>>> [(host.host, str(host.level)) for host in plan.usable_hosts]
+[('mx1.provider.example', 'dane')]
+"""
+
+from mailtlspolicy.config import Config
+from mailtlspolicy.drivers import adrive, drive
+from mailtlspolicy.engine import AsyncEngine, Engine
+from mailtlspolicy.levels import TlsLevel
+from mailtlspolicy.mx import NextHop
+from mailtlspolicy.plan_values import HostPlan, Plan, SkippedHost
+from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.verdict import Verdict
+from mailtlspolicy.world import World
+
+__all__ = [
+    "AsyncEngine",
+    "Config",
+    "Engine",
+    "HostPlan",
+    "NextHop",
+    "Plan",
+    "SkippedHost",
+    "TlsLevel",
+    "Tlsa",
+    "TlsaRRset",
+    "Verdict",
+    "World",
+    "adrive",
+    "drive",
+]

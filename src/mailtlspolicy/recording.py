@@ -1,0 +1,161 @@
+"""Write down what a live run was told, as a world that replays to the same plan."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from mailtlspolicy.effects import Answer, LookupFailure, Mx, Probed, ProbeStage, RecordType
+from mailtlspolicy.pem import certificate_to_pem
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mailtlspolicy.effects import Lookup, Probe, ProbeFailure
+    from mailtlspolicy.engine import Connector, Resolver
+
+
+@frozen
+class Recorder:
+    """A resolver and a connector that pass everything through to real ones and keep it."""
+
+    resolver: Resolver
+    connector: Connector | None = None
+    _answers: list[Answer | LookupFailure] = field(factory=list, init=False)
+    _servers: dict[str, dict[str, Any]] = field(factory=dict, init=False)
+
+    def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        """As the resolver's."""
+        answer = self.resolver.lookup(question)
+        self._answers.append(answer)
+        return answer
+
+    def probe(self, probe: Probe) -> Probed | ProbeFailure:
+        """As the connector's.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.connector is None:
+            raise ValueError("nothing was injected that connects")
+        shown = self.connector.probe(probe)
+        ports = self._servers.setdefault(probe.address, {})
+        ports[str(probe.port)] = _server(shown, probe.sni, ports.get(str(probe.port), {}))
+        return shown
+
+    def to_world(self, now: datetime) -> dict[str, Any]:
+        """The world's JSON object, at this (aware) time.
+
+        A name that does not exist above one that does (which RFC 8020 rules out) is recorded as one without data.
+
+        Raises:
+            ValueError: the resolver contradicted itself, so that no world gives these answers.
+        """
+        answers = [answer for answer in self._answers if isinstance(answer, Answer)]
+        failures = [answer for answer in self._answers if isinstance(answer, LookupFailure)]
+        return {
+            "now": now.isoformat(),
+            "zones": _zones(answers),
+            "failures": [_failure(failure) for failure in failures],
+            "servers": self._servers,
+        }
+
+
+def _failure(failure: LookupFailure) -> dict[str, str]:
+    return {"name": failure.question.name, "type": failure.question.rdtype, "kind": failure.kind}
+
+
+def _zones(answers: list[Answer]) -> dict[str, dict[str, Any]]:
+    """A zone for every name met, so that each bears its own status.
+
+    An answer is secure if all names on its way are. Of an insecure one it is not known which; every name that no
+    secure answer vouches for is taken to be. An incomplete answer says nothing of the last name.
+    """
+    secure = {name for answer in answers if answer.secure for name in _vouched_for(answer)}
+    zones: dict[str, dict[str, Any]] = {}
+    for answer in answers:
+        names = (answer.question.name, *answer.aliases)
+        if not answer.secure and secure.issuperset(_vouched_for(answer)):
+            raise ValueError(f"the answers about {answer.question.name} contradict each other: try again")
+        for owner, target in pairwise(names):
+            _add(_zone(zones, owner, secure=owner in secure), f"CNAME {_absolute(target)}", answer.ttl)
+        if not answer.complete:
+            continue
+        zone = _zone(zones, answer.name, secure=answer.name in secure)
+        for record in answer.records:
+            _add(zone, f"{answer.question.rdtype} {_rdata(answer, record)}", answer.ttl)
+        if not answer.records:
+            zone["denial_ttl"] = min(answer.ttl, zone.get("denial_ttl", answer.ttl))
+    _remove_missing_names(zones, answers)
+    return zones
+
+
+def _vouched_for(answer: Answer) -> tuple[str, ...]:
+    names = (answer.question.name, *answer.aliases)
+    return names if answer.complete else names[:-1]
+
+
+def _add(zone: dict[str, Any], data: str, ttl: int) -> None:
+    """Add a record once, with its lowest TTL: a question may be asked twice, of a cache that runs down."""
+    for index, known in enumerate(zone["records"]):
+        _, known_ttl, known_data = known.split(" ", 2)
+        if known_data == data:
+            zone["records"][index] = f"@ {min(ttl, int(known_ttl))} {data}"
+            return
+    zone["records"].append(f"@ {ttl} {data}")
+
+
+def _remove_missing_names(zones: dict[str, dict[str, Any]], answers: list[Answer]) -> None:
+    """Turn a zone that stands for a name that does not exist into one of its parent's."""
+    for answer in answers:
+        parent = answer.name.partition(".")[2]
+        zone = zones.get(answer.name)
+        # Where the parent has another status the zone stays; its NODATA has the same consequence for all but MX.
+        if answer.nxdomain and zone is not None and not zone["records"] and _agrees(zones.get(parent), zone):
+            del zones[answer.name]
+            above = _zone(zones, parent, secure=zone["security"] == "secure")
+            above["denial_ttl"] = min(zone["denial_ttl"], above.get("denial_ttl", zone["denial_ttl"]))
+
+
+def _agrees(parent: dict[str, Any] | None, zone: dict[str, Any]) -> bool:
+    return parent is None or parent["security"] == zone["security"]
+
+
+def _zone(zones: dict[str, dict[str, Any]], name: str, *, secure: bool) -> dict[str, Any]:
+    return zones.setdefault(name, {"security": "secure" if secure else "insecure", "records": []})
+
+
+def _rdata(answer: Answer, record: Any) -> str:
+    if isinstance(record, Mx):
+        return f"{record.preference} {_absolute(record.exchange)}"
+    if isinstance(record, tuple):
+        return " ".join(f'"{_escaped(part)}"' for part in record)
+    return _absolute(record) if answer.question.rdtype is RecordType.CNAME else str(record)
+
+
+def _absolute(name: str) -> str:
+    return name.removesuffix(".") + "."
+
+
+def _escaped(part: bytes) -> str:
+    return "".join(chr(octet) if 0x20 <= octet < 0x7F and octet not in b'"\\' else f"\\{octet:03}" for octet in part)
+
+
+def _server(shown: Probed | ProbeFailure, sni: str | None, known: dict[str, Any]) -> dict[str, Any]:
+    """What a server showed to this server name, beside what it showed to others."""
+    if isinstance(shown, Probed):
+        chain = [f"pem:{certificate_to_pem(der)}" for der in shown.chain]
+        if sni is None:
+            return {"by_sni": {}, **known, "starttls": "ok", "chain": chain}
+        by_sni = {**known.get("by_sni", {}), sni: chain}
+        return {"chain": chain, **known, "starttls": "ok", "by_sni": by_sni}
+    failures: dict[ProbeStage, dict[str, Any]] = {
+        ProbeStage.CONNECT: {"connect": "timeout" if shown.detail == "timed out" else "refused"},
+        ProbeStage.GREETING: {"greeting": 421},
+        ProbeStage.STARTTLS_ABSENT: {"starttls": "absent"},
+        ProbeStage.STARTTLS_REFUSED: {"starttls": "refused"},
+        ProbeStage.HANDSHAKE: {"starttls": "fail"},
+    }
+    return failures[shown.stage]

@@ -1,0 +1,488 @@
+"""A whole internet in one JSON object: zones, failures, servers, trust anchors and the time.
+
+The static world is what runs with nothing installed and no network, what every vector is written in, and what a live
+run can be recorded to. Its resolver behaves as a validating recursive resolver with a stub in front of it:
+
+- A name belongs to the longest zone that it ends in; a name in no zone is an insecure NXDOMAIN.
+- CNAME and DNAME are followed across zones; the answer is insecure as soon as one link, the data or the denial lies in
+  an insecure zone. A CNAME question is answered without following.
+- Wildcards synthesise, empty non-terminals are NODATA (RFC 4592, RFC 8020).
+- Whatever touches a bogus zone is a `bogus` failure. The failures listed win over the zones.
+
+>>> world = World.from_json({"zones": {"a.example": {"records": ["@ MX 1 mx", "mx A 192.0.2.1"]}}})
+>>> world.engine().plan("a.example").usable_hosts[0].host
+'mx.a.example'
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.tokenizer
+import dns.ttl
+from attrs import field, frozen
+
+from mailtlspolicy.config import Config
+from mailtlspolicy.effects import (
+    MAX_TTL,
+    Answer,
+    FailureKind,
+    LookupFailure,
+    Mx,
+    Probed,
+    ProbeFailure,
+    ProbeStage,
+    RecordType,
+)
+from mailtlspolicy.engine import Engine, keep_order
+from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
+from mailtlspolicy.pem import certificates_from_pem
+from mailtlspolicy.pkix import TrustStore
+from mailtlspolicy.tlsa import Tlsa
+from mailtlspolicy.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence, Set
+
+    from mailtlspolicy.effects import Lookup, Probe
+    from mailtlspolicy.mx import NextHop
+
+DEFAULT_TTL = 3600  # seconds; of records that give none, and of denials
+ALIAS_HOPS = 10  # the alias hops that the static resolver follows; the eleventh is a loop
+
+_KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers"}
+_ZONE_KEYS = {"security", "records", "denial_ttl"}
+_FAILURE_KEYS = {"name", "type", "kind"}
+_SERVER_KEYS = {"connect", "greeting", "starttls", "chain", "by_sni", "mail", "requiretls"}
+_CONNECTS = ("ok", "refused", "timeout")
+_STARTTLS = {
+    "ok": None,
+    "absent": ProbeStage.STARTTLS_ABSENT,
+    "refused": ProbeStage.STARTTLS_REFUSED,
+    "fail": ProbeStage.HANDSHAKE,
+}
+
+
+class ZoneSecurity(Word):
+    """The DNSSEC status of a zone."""
+
+    SECURE = "secure"
+    INSECURE = "insecure"
+    BOGUS = "bogus"
+
+
+@frozen
+class RRset:
+    """The records of one owner and type, as they stand in an `Answer`, and their lowest TTL in seconds."""
+
+    records: tuple[Any, ...]
+    ttl: int = DEFAULT_TTL
+
+
+@frozen
+class Zone:
+    """One zone: its status, its RRsets by owner and type, all names that exist in it, and the TTL of a denial."""
+
+    origin: str
+    security: ZoneSecurity
+    rrsets: Mapping[tuple[str, str], RRset]
+    names: frozenset[str]
+    denial: RRset
+
+    @classmethod
+    def from_json(cls, origin: str, data: Mapping[str, Any], cuts: Iterable[str] = ()) -> Zone:
+        """Read the zone's records; raises `ValueError` on one that can not be read or lies outside.
+
+        The names above a zone cut exist, so the zones below are given too (RFC 4592 section 2.2.2).
+        """
+        _object(data, f"the zone {origin}", _ZONE_KEYS)
+        top = _name(origin, "")
+        found: dict[tuple[str, str], list[tuple[Any, int]]] = {}
+        names = {top}
+        for text in _list(data.get("records", []), f"the records of {origin}"):
+            owner, rdtype, record, ttl = _read_record(text, top)
+            if not _lies_in(owner, top):
+                raise ValueError(f"the owner of {text!r} does not lie in the zone {origin!r}")
+            found.setdefault((owner, rdtype), []).append((record, ttl))
+            names.add(owner)
+        names.update(cut for cut in cuts if _lies_in(cut, top))
+        names.update(above for name in tuple(names) for above in _names_above(name, top))
+        rrsets = {
+            key: RRset(tuple(record for record, _ in records), min(ttl for _, ttl in records))
+            for key, records in found.items()
+        }
+        denial = RRset((), _number(data.get("denial_ttl", DEFAULT_TTL), f"denial_ttl of {origin}", 0, MAX_TTL))
+        return cls(top, ZoneSecurity(data.get("security", "secure")), rrsets, frozenset(names), denial)
+
+    def find(self, name: str, rdtype: str) -> RRset | None:
+        """The RRset of a name in this zone, or of the wildcard that covers it."""
+        return self.rrsets.get((self._owner(name), rdtype))
+
+    def exists(self, name: str) -> bool:
+        """Whether a name exists in this zone, by itself or by a wildcard."""
+        return self._owner(name) in self.names
+
+    def alias(self, name: str) -> RRset | None:
+        """The CNAME of a name, or the one that a DNAME above it synthesises (RFC 6672 section 3.1)."""
+        synthesised, above = None, name
+        while above != self.origin:  # up to the origin: the highest DNAME hides all below it (RFC 6672 section 2.4)
+            above = _parent(above)
+            if (dname := self.rrsets.get((above, "DNAME"))) is not None:
+                prefix, target = name.removesuffix(above).rstrip("."), dname.records[0]
+                synthesised = RRset((f"{prefix}.{target}".rstrip("."),), dname.ttl)
+        return synthesised or self.find(name, "CNAME")
+
+    def _owner(self, name: str) -> str:
+        """The name, or the wildcard below its closest encloser where the name does not exist (RFC 4592 section 3.3)."""
+        if name in self.names:
+            return name
+        encloser = _parent(name)
+        while encloser not in self.names:
+            encloser = _parent(encloser)
+        return f"*.{encloser}".rstrip(".")
+
+
+@frozen
+class StaticResolver:
+    """A resolver whose whole DNS is given, by the rules above; an `engine.Resolver`."""
+
+    zones: Mapping[str, Zone]
+    failures: Mapping[tuple[str, str], FailureKind]
+
+    def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        """Answer from the zones, following aliases."""
+        name, secure, ttl = question.name, True, MAX_TTL
+        aliases: list[str] = []
+        while True:
+            failure = self.failures.get((name, question.rdtype)) or self.failures.get((name, "*"))
+            if failure is not None:
+                return LookupFailure(question, failure, f"a failure is listed for {name}")
+            zone = self._zone(name)
+            if zone is None:
+                return Answer(question, secure=False, aliases=tuple(aliases), nxdomain=True, ttl=min(ttl, DEFAULT_TTL))
+            if zone.security is ZoneSecurity.BOGUS:
+                return LookupFailure(question, FailureKind.BOGUS, f"the zone {zone.origin} is bogus")
+            secure = secure and zone.security is ZoneSecurity.SECURE
+            alias = zone.alias(name)
+            if alias is None or question.rdtype is RecordType.CNAME:
+                rrset = alias or zone.find(name, question.rdtype) or zone.denial
+                nxdomain = not rrset.records and not zone.exists(name)
+                return Answer(question, secure, rrset.records, tuple(aliases), nxdomain, ttl=min(ttl, rrset.ttl))
+            name, ttl = alias.records[0], min(ttl, alias.ttl)
+            aliases.append(name)
+            if len(aliases) > ALIAS_HOPS:
+                return LookupFailure(question, FailureKind.LOOP, f"more than {ALIAS_HOPS} aliases")
+            if len(name) > MAX_NAME_OCTETS:  # RFC 6672 section 2.2: YXDOMAIN
+                return LookupFailure(question, FailureKind.MALFORMED, "a DNAME makes a name that is too long")
+
+    def _zone(self, name: str) -> Zone | None:
+        while name not in self.zones:
+            if not name:
+                return None
+            name = _parent(name)
+        return self.zones[name]
+
+
+@frozen
+class StaticServer:
+    """What one server shows.
+
+    Attributes:
+        failure: at which stage a probe fails, or None.
+        shown: the session to a server name that has no chain of its own.
+        by_sni: the sessions to those that have.
+    """
+
+    failure: ProbeFailure | None
+    shown: Probed
+    by_sni: Mapping[str, Probed]
+
+    @classmethod
+    def from_json(cls, data: Any, where: str, base: Path | None) -> StaticServer:
+        """Read a server and its chains; raises `ValueError` where it does not have the format."""
+        server = _object(data, where, _SERVER_KEYS)
+        connect, starttls = server.get("connect", "ok"), server.get("starttls", "ok")
+        _one_of(connect, _CONNECTS, where)
+        _one_of(starttls, list(_STARTTLS), where)
+        greeting = _number(server.get("greeting", 220), where, 200, 599)
+        _number(server.get("mail", 250), where, 200, 599)
+        if connect != "ok":
+            failure: ProbeFailure | None = ProbeFailure(ProbeStage.CONNECT, connect)
+        elif greeting >= 300:
+            failure = ProbeFailure(ProbeStage.GREETING, str(greeting))
+        else:
+            stage = _STARTTLS[starttls]
+            failure = None if stage is None else ProbeFailure(stage)
+        by_sni = _object(server.get("by_sni", {}), f"by_sni of {where}")
+        return cls(
+            failure,
+            Probed(_certificates(server.get("chain", []), f"the chain of {where}", base)),
+            {
+                canonical(name): Probed(_certificates(chain, f"{where} for {name}", base))
+                for name, chain in by_sni.items()
+            },
+        )
+
+
+@frozen
+class StaticConnector:
+    """Servers whose behaviour is given; an `engine.Connector`. What is not listed refuses connections."""
+
+    servers: Mapping[tuple[str, int], StaticServer]
+
+    def probe(self, probe: Probe) -> Probed | ProbeFailure:
+        """What the server shows on connecting and on STARTTLS."""
+        server = self.servers.get((canonical_address(probe.address), probe.port))
+        if server is None:
+            return ProbeFailure(ProbeStage.CONNECT, "refused")
+        return server.failure or server.by_sni.get(probe.sni or "", server.shown)
+
+
+@frozen
+class World:
+    """A static world, as equal to another as its data. Use `from_json`, `load` or `tour` to make one.
+
+    Attributes:
+        data: the JSON object that it was made from.
+        now: the world's time, or None for the system's.
+        resolver: its DNS.
+        connector: its servers.
+        trust: its PKIX trust anchors.
+    """
+
+    data: Mapping[str, Any] = field(repr=False)
+    now: datetime | None
+    resolver: StaticResolver = field(repr=False, eq=False)
+    connector: StaticConnector = field(repr=False, eq=False)
+    trust: TrustStore = field(repr=False, eq=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], base: Path | str | None = None) -> World:
+        """Make a world from its JSON object.
+
+        Args:
+            data: the object; see the documentation of the world format.
+            base: the folder that PEM file names are relative to; without it only `pem:` texts can be used.
+
+        Raises:
+            ValueError: the object does not have the format; the message says where.
+        """
+        _object(data, "a world", _KEYS)
+        folder = None if base is None else Path(base)
+        failures = (_read_failure(failure) for failure in _list(data.get("failures", []), "failures"))
+        servers = {
+            (canonical_address(address), _port(port)): StaticServer.from_json(server, f"{address}:{port}", folder)
+            for address, ports in _object(data.get("servers", {}), "servers").items()
+            for port, server in _object(ports, f"the server {address}").items()
+        }
+        return cls(
+            data,
+            read_time(data["now"]) if "now" in data else None,
+            StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), dict(failures)),
+            StaticConnector(servers),
+            TrustStore(_certificates(data.get("trust", []), "trust", folder)),
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> World:
+        """Read a world from a JSON file; PEM file names in it are relative to its folder.
+
+        Raises:
+            OSError: the file can not be read.
+            ValueError: it does not hold a world.
+        """
+        try:
+            data = json.loads(Path(path).read_text("utf-8"))
+        except RecursionError:
+            raise ValueError(f"{path} is nested too deep for a world") from None
+        return cls.from_json(data, Path(path).parent)
+
+    @classmethod
+    def tour(cls) -> World:
+        """The built-in world: a dozen domains, one of each kind of decision."""
+        return cls.from_json(json.loads(resources.files("mailtlspolicy").joinpath("tour.json").read_text("utf-8")))
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that the world was made from."""
+        return dict(self.data)
+
+    def engine(self, config: Config | Callable[[NextHop], Config] | None = None) -> Engine:
+        """An engine over this world, at this world's time; hosts of equal preference keep their order."""
+        return Engine(
+            self.resolver,
+            connector=self.connector,
+            trust=self.trust,
+            shuffle=keep_order,
+            clock=None if self.now is None else self._clock,
+            config=Config() if config is None else config,
+        )
+
+    def _clock(self) -> datetime:
+        if self.now is None:
+            raise AssertionError("a world without a time has the system's clock")
+        return self.now
+
+
+def _object(value: Any, where: str, keys: Set[str] | None = None) -> Mapping[str, Any]:
+    """The value, which has to be an object with no other keys than these."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: an object is due, not {value!r:.60}")
+    if keys is not None and (unknown := value.keys() - keys):
+        raise ValueError(f"{where}: there is no key {min(unknown, key=str)!r}, but {', '.join(sorted(keys))}")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    """The value, which has to be a list."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: a list is due, not {value!r:.60}")
+    return value
+
+
+def _number(value: Any, where: str, least: int, most: int) -> int:
+    """The value, which has to be a whole number in these bounds."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{where}: a number from {least} to {most} is due, not {value!r:.60}")
+    return value
+
+
+def _one_of(value: Any, words: Sequence[str], where: str) -> None:
+    if value not in words:
+        raise ValueError(f"{where}: one of {', '.join(words)} is due, not {value!r:.60}")
+
+
+def _port(text: str) -> int:
+    return _number(int(text) if text.isascii() and text.isdigit() else text, "a port", 1, 65535)
+
+
+def _read_zones(data: Mapping[str, Any]) -> dict[str, Zone]:
+    origins = {text: _name(text, "") for text in data}
+    if len(set(origins.values())) < len(origins):
+        raise ValueError("a zone is given twice, in two spellings")
+    cuts: dict[str, list[str]] = {origin: [] for origin in origins.values()}
+    for origin in origins.values():
+        for above in _names_above(origin, ""):
+            if above in cuts:
+                cuts[above].append(origin)
+                break
+    return {origin: Zone.from_json(text, data[text], cuts[origin]) for text, origin in origins.items()}
+
+
+def _read_failure(data: Any) -> tuple[tuple[str, str], FailureKind]:
+    where = f"the failure {data!r:.60}"
+    if missing := _FAILURE_KEYS - _object(data, where, _FAILURE_KEYS).keys():
+        raise ValueError(f"{where}: there is no {min(missing)}")
+    _one_of(data["type"], [*RecordType, "*"], where)
+    return (_name(data["name"], ""), data["type"]), FailureKind(data["kind"])
+
+
+def read_time(text: Any) -> datetime:
+    """Read a time in ISO 8601, with an offset or "Z"; raises `ValueError` on anything else."""
+    if not isinstance(text, str):
+        raise ValueError(f"a time is a text, not {text!r:.60}")
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if time.tzinfo is None:
+        raise ValueError(f"the time {text!r} has no offset")
+    return time
+
+
+def _name(text: Any, origin: str) -> str:
+    """A name of a world as the engine has it: lower case, no final dot, the root being empty."""
+    if not isinstance(text, str):
+        raise ValueError(f"a name is a text, not {text!r:.60}")
+    try:
+        name = dns.name.from_text(text, dns.name.from_text(origin + "."), idna_codec=dns.name.IDNA_2008_Practical)
+    except (dns.exception.DNSException, struct.error) as error:  # the latter on an escape above 255
+        raise ValueError(f"{text!r} is not a name: {error}") from error
+    return name.to_text(omit_final_dot=True).lower().removesuffix(".")
+
+
+def _parent(name: str) -> str:
+    return name.partition(".")[2]
+
+
+def _lies_in(name: str, origin: str) -> bool:
+    return not origin or name == origin or name.endswith("." + origin)
+
+
+def _names_above(name: str, origin: str) -> Iterable[str]:
+    """The names between a name and the origin of its zone."""
+    while name != origin:
+        name = _parent(name)
+        yield name
+
+
+def _read_record(text: Any, origin: str) -> tuple[str, str, Any, int]:
+    """Owner, type, record and TTL of one line in master-file syntax; TTL and class may be missing, in either order."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r:.60} is not a record")
+    try:
+        words = dns.tokenizer.Tokenizer(text)
+        owner, ttl = _name(_word(words), origin), DEFAULT_TTL
+        word = _word(words)
+        for _ in range(2):
+            if word[:1].isdigit():
+                ttl, word = dns.ttl.from_text(word), _word(words)
+            elif word.upper() == "IN":
+                word = _word(words)
+        rdtype = dns.rdatatype.to_text(dns.rdatatype.from_text(word))
+        record = _read_rdata(rdtype, words, origin)
+        words.get_eol()
+    except (dns.exception.DNSException, ValueError) as error:
+        raise ValueError(f"{text!r} is not a record: {error or type(error).__name__}") from error
+    return owner, rdtype, record, ttl
+
+
+def _word(words: dns.tokenizer.Tokenizer) -> str:
+    """The next word as it stands, with its escapes."""
+    token = words.get()
+    if not token.is_identifier():
+        raise ValueError("a word is missing")
+    return str(token.value)
+
+
+def _read_rdata(rdtype: str, words: dns.tokenizer.Tokenizer, origin: str) -> Any:
+    if rdtype in {"A", "AAAA"}:
+        address = canonical_address(_word(words))
+        if (":" in address) != (rdtype == "AAAA"):
+            raise ValueError(f"{address} is of the other family")
+        return address
+    if rdtype == "MX":
+        preference = words.get_uint16()
+        return Mx(preference, _name(_word(words), origin) or ".")
+    if rdtype in {"CNAME", "DNAME"}:
+        return _name(_word(words), origin)
+    tokens = words.get_remaining()
+    if rdtype == "TLSA":
+        return Tlsa.parse(" ".join(token.value for token in tokens))
+    if rdtype == "TXT":
+        return tuple(token.unescape_to_bytes().value for token in tokens)
+    return " ".join(token.value for token in tokens)  # never asked for; its owner exists
+
+
+def _certificates(entries: Any, where: str, base: Path | None) -> tuple[bytes, ...]:
+    """The DER octets of `pem:` texts and of PEM files below the base folder."""
+    return tuple(der for entry in _list(entries, where) for der in certificates_from_pem(_pem_text(entry, base)))
+
+
+def _pem_text(entry: Any, base: Path | None) -> str:
+    if not isinstance(entry, str):
+        raise ValueError(f"a certificate is a file name or a pem: text, not {entry!r:.60}")
+    if entry.startswith("pem:"):
+        return entry.removeprefix("pem:")
+    path = PurePosixPath(entry)
+    if base is None or path.is_absolute() or ".." in path.parts or "\\" in entry:
+        raise ValueError(f"{entry!r} is not a file below the world's folder")
+    try:
+        return (base / path).read_text("ascii")
+    except OSError as error:
+        raise ValueError(f"{entry!r} can not be read: {error.strerror}") from error

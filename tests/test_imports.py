@@ -1,0 +1,98 @@
+"""The library loads no I/O, and an import never points up a layer."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mailtlspolicy
+
+PACKAGE = Path(mailtlspolicy.__file__).parent
+
+# From the bottom up. Modules of one layer may import one another as long as no cycle comes about, which Python itself
+# would report.
+LAYERS = [
+    {"words", "json_version"},
+    {"names", "pem", "levels"},
+    {"config", "trace", "effects", "verdict"},
+    {"tlsa", "certificates", "constraints", "paths", "identity"},
+    {"dane", "pkix"},
+    {"lookups"},
+    {"mx"},
+    {"hosts"},
+    {"plan_values", "plan"},
+    {"check"},
+    {"engine", "drivers"},
+    {"adapters", "world", "recording", "doctor"},
+    {"vectors", "rendering"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+FORBIDDEN = ("asyncio", "http.client", "smtplib", "dns.resolver", "mailtlspolicy.adapters")
+
+
+def module_of(path: Path) -> str:
+    """The module that a file is, or the subpackage that it lies in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """The modules of the library that a module imports when it runs; what only a type checker sees is left out."""
+    nodes = list(tree.body)
+    found = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = [node.module or ""]
+            if node.module == "mailtlspolicy":
+                names = [f"mailtlspolicy.{alias.name}" for alias in node.names]
+        else:
+            names = []
+            nodes += [
+                child
+                for child in ast.walk(node)
+                if child is not node and isinstance(child, (ast.Import, ast.ImportFrom))
+            ]
+        found |= {name.split(".")[1] for name in names if name.startswith("mailtlspolicy.")}
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
+def test_an_import_never_points_up(path: Path) -> None:
+    module = module_of(path)
+    assert module in LEVEL, "a new module has to be given its layer"
+    up = {name for name in imports(ast.parse(path.read_text("utf-8"))) if LEVEL.get(name, 99) > LEVEL[module]}
+    assert not up
+
+
+def test_every_layer_stands_for_modules_that_exist() -> None:
+    assert set(LEVEL) == {module_of(path) for path in FILES}
+
+
+@pytest.mark.parametrize("module", ["mailtlspolicy", "mailtlspolicy.recording", "mailtlspolicy.doctor"])
+def test_importing_the_library_loads_nothing_that_does_io(module: str) -> None:
+    script = f"import sys, {module}; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    loaded = done.stdout.split()
+    assert "mailtlspolicy.plan" in loaded or module != "mailtlspolicy"
+    assert not [name for name in loaded if name.startswith(FORBIDDEN)]
+
+
+def test_the_public_names_are_those_of_the_contract_and_all_exist() -> None:
+    # `Outcome` of the contract comes with delivery.
+    contract = "Engine AsyncEngine Config NextHop Plan HostPlan TlsLevel Verdict Tlsa TlsaRRset World drive adrive"
+    assert set(contract.split()) <= set(mailtlspolicy.__all__)
+    assert all(hasattr(mailtlspolicy, name) for name in mailtlspolicy.__all__)

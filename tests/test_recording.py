@@ -1,0 +1,289 @@
+"""What a run was told, written as a world, replays to the same plan."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from attrs import evolve
+
+from mailtlspolicy import Config, Engine, Plan, World
+from mailtlspolicy.effects import Answer, Lookup, LookupFailure, Probe, Probed, ProbeFailure, ProbeStage, RecordType
+from mailtlspolicy.recording import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailtlspolicy.engine import Resolver
+
+NOW = datetime(2026, 1, 1, 12, 30, 15, 250000, tzinfo=timezone.utc)
+EE = "3 1 1 " + "a1" * 32
+TA = "2 0 1 " + "b2" * 32
+
+
+def zone(*records: str, security: str = "secure", **more: Any) -> dict[str, Any]:
+    return {"security": security, "records": list(records), **more}
+
+
+def engine(resolver: Resolver, config: Config, connector: Any = None) -> Engine:
+    return Engine(resolver, connector=connector, shuffle=lambda _: None, clock=lambda: NOW, config=config)
+
+
+def replay(recorder: Recorder, config: Config, next_hop: str) -> Plan:
+    """The plan over what was recorded, after a trip through a file's text."""
+    data = json.loads(json.dumps(recorder.to_world(NOW)))
+    return World.from_json(data).engine(config).plan(next_hop)
+
+
+def record(resolver: Resolver, next_hop: str = "client.test", **settings: Any) -> tuple[Plan, Plan]:
+    """The plan of a run, and that of its replay."""
+    recorder, config = Recorder(resolver), Config(**settings)
+    plan = engine(recorder, config).plan(next_hop)
+    return plan, replay(recorder, config, next_hop)
+
+
+def client(*records: str, **more: Any) -> dict[str, Any]:
+    return {"client.test": zone("@ 900 MX 10 mx.provider.test.", "@ MX 20 mx2", *records, **more)}
+
+
+PROVIDER = zone(
+    "mx 600 A 192.0.2.1", "mx 600 AAAA 2001:db8::1", f"_25._tcp.mx 300 TLSA {EE}", "@ TXT x", denial_ttl=400
+)
+
+WORLDS: dict[str, dict[str, Any]] = {
+    "secure": {"zones": {**client(), "provider.test": PROVIDER}},
+    "insecure MX": {"zones": {**client(security="insecure"), "provider.test": PROVIDER}},
+    "insecure addresses": {"zones": {**client(), "provider.test": PROVIDER | {"security": "insecure"}}},
+    "several records": {
+        "zones": {
+            **client(),
+            "provider.test": zone(
+                "mx A 192.0.2.2",
+                "mx A 192.0.2.1",
+                f"_25._tcp.mx TLSA {TA}",
+                f"_25._tcp.mx TLSA {EE}",
+                "_25._tcp.mx TLSA 1 1 1 ab",
+                "_25._tcp.mx TLSA 3 1 1",
+            ),
+        }
+    },
+    "implicit MX": {"zones": {"client.test": zone("@ A 192.0.2.1", f"_25._tcp TLSA {EE}", denial_ttl=77)}},
+    "insecure implicit MX": {"zones": {"client.test": zone("@ A 192.0.2.1", security="insecure")}},
+    "null MX": {"zones": {"client.test": zone("@ MX 0 .")}},
+    "null MX beside hosts": {"zones": {"client.test": zone("@ MX 0 .", "@ MX 10 mx", "mx A 192.0.2.1")}},
+    "NXDOMAIN": {"zones": {"test": zone(denial_ttl=55)}},
+    "insecure NXDOMAIN": {"zones": {}},
+    "an address as exchange": {
+        "zones": {"client.test": zone("@ MX 10 192.0.2.1.", "@ MX 20 a\\032b", "@ MX 30 mx", "mx A 192.0.2.1")}
+    },
+    "an alias in front of the MX": {
+        "zones": {"client.test": zone("@ 50 CNAME c.host.test."), "host.test": zone("c MX 10 mx", "mx A 192.0.2.1")}
+    },
+    "an alias in front of nothing": {"zones": {"client.test": zone("@ CNAME gone.host.test."), "host.test": zone()}},
+    "an insecure alias in front of nothing": {
+        "zones": {"client.test": zone("@ CNAME gone.host.test.", security="insecure"), "host.test": zone()}
+    },
+    "an alias as its own server": {
+        "zones": {
+            "client.test": zone("@ CNAME m.host.test."),
+            "host.test": zone("m A 192.0.2.1", f"_25._tcp.m TLSA {TA}"),
+        }
+    },
+    "an aliased host": {
+        "zones": {
+            "client.test": zone(
+                "@ MX 10 mx", "mx 40 CNAME middle", "middle 30 CNAME m.host.test.", f"_25._tcp.mx TLSA {EE}"
+            ),
+            "host.test": zone("m A 192.0.2.1"),
+        }
+    },
+    "a signed alias to an unsigned host": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx", "mx CNAME m.host.test.", f"_25._tcp.mx TLSA {EE}"),
+            "host.test": zone("m A 192.0.2.1", "m AAAA 2001:db8::1", security="insecure"),
+        }
+    },
+    "a chain that turns insecure in the middle": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx", "mx CNAME a.host.test.", f"_25._tcp.mx TLSA {EE}"),
+            "host.test": zone("a CNAME m.final.test.", security="insecure"),
+            "final.test": zone("m A 192.0.2.1"),
+        }
+    },
+    "an unsigned alias to a signed host that is listed too": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx.host.test.", "@ MX 20 m.final.test."),
+            "host.test": zone("mx CNAME m.final.test.", security="insecure"),
+            "final.test": zone("m A 192.0.2.1", f"_25._tcp.m TLSA {EE}"),
+        }
+    },
+    "two aliases of one host": {
+        "zones": {
+            "client.test": zone("@ MX 10 a", "a CNAME m.host.test.", "@ MX 20 b", "b CNAME m.host.test."),
+            "host.test": zone("m A 192.0.2.1", f"_25._tcp.m TLSA {EE}", f"_25._tcp.m TLSA {TA}"),
+        }
+    },
+    "an alias of the TLSA record": {
+        "zones": {**client(), "provider.test": zone("mx A 192.0.2.1", "_25._tcp.mx CNAME dane", f"dane TLSA {EE}")}
+    },
+    "an insecure alias of the TLSA record": {
+        "zones": {
+            **client(),
+            "provider.test": zone("mx A 192.0.2.1", "_25._tcp.mx CNAME dane.host.test."),
+            "host.test": zone(f"dane TLSA {EE}", security="insecure"),
+        }
+    },
+    "a DNAME and a wildcard": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx.old.test."),
+            "old.test": zone("@ 33 DNAME new.test."),
+            "new.test": zone("* A 192.0.2.1", "*._tcp.mx TLSA " + EE, "mx A 192.0.2.1"),
+        }
+    },
+    "a bogus MX": {"zones": client(security="bogus")},
+    "an alias loop": {"zones": {"client.test": zone("@ CNAME loop", "loop CNAME @")}},
+    **{
+        f"{rdtype} failure": {
+            "zones": {**client(), "provider.test": PROVIDER},
+            "failures": [{"name": name, "type": rdtype, "kind": "timeout"}],
+        }
+        for rdtype, name in (
+            ("A", "mx.provider.test"),
+            ("AAAA", "mx.provider.test"),
+            ("TLSA", "_25._tcp.mx.provider.test"),
+        )
+    },
+    "CNAME failure": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx", "mx CNAME m.host.test."),
+            "host.test": zone("m A 192.0.2.1", security="insecure"),
+        },
+        "failures": [{"name": "mx.client.test", "type": "CNAME", "kind": "refused"}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"dane": "audit"}, {"insecure_mx": "may", "address_families": "both"}], ids=str
+)
+@pytest.mark.parametrize("data", WORLDS.values(), ids=WORLDS)
+def test_a_recorded_run_replays_to_the_same_plan(data: Any, settings: Any) -> None:
+    live, again = record(World.from_json(data).resolver, **settings)
+    assert again == live
+
+
+@pytest.mark.parametrize("next_hop", ["[192.0.2.1]:2525", "[mx.provider.test]:25", "[mx.provider.test]:587"])
+def test_a_run_for_a_relay_or_a_literal_replays_too(next_hop: str) -> None:
+    live, again = record(World.from_json(WORLDS["secure"]).resolver, next_hop)
+    assert again == live
+    assert live.usable_hosts
+
+
+def test_a_run_over_a_resolver_that_answers_hop_by_hop_replays_too() -> None:
+    resolver = World.from_json(WORLDS["a signed alias to an unsigned host"]).resolver
+
+    class HopByHop:
+        def lookup(self, question: Lookup) -> Answer | LookupFailure:
+            alias = resolver.lookup(Lookup(question.name, RecordType.CNAME))
+            if question.rdtype is RecordType.CNAME or isinstance(alias, LookupFailure) or not alias.records:
+                return resolver.lookup(question)
+            return Answer(question, alias.secure, aliases=(str(alias.records[0]),), complete=False, ttl=alias.ttl)
+
+    live, again = record(HopByHop())
+    assert [str(host.level) for host in live.usable_hosts] == ["dane"]
+    assert again == live
+
+
+def test_a_run_over_a_cache_whose_ttls_run_down_replays_too() -> None:
+    resolver = World.from_json(WORLDS["two aliases of one host"]).resolver
+
+    class Cache:
+        def __init__(self) -> None:
+            self.ttl = 300
+
+        def lookup(self, question: Lookup) -> Answer | LookupFailure:
+            answer = resolver.lookup(question)
+            assert isinstance(answer, Answer)
+            self.ttl -= 1
+            return evolve(answer, ttl=self.ttl)
+
+    live, again = record(Cache())
+    assert again == live
+
+
+def test_answers_that_contradict_each_other_are_refused() -> None:
+    class Fickle:
+        def lookup(self, question: Lookup) -> Answer | LookupFailure:
+            return Answer(question, secure=question.rdtype is RecordType.A, records=())
+
+    recorder = Recorder(Fickle())
+    recorder.lookup(Lookup("mx.test", RecordType.A))
+    recorder.lookup(Lookup("mx.test", RecordType.AAAA))
+    with pytest.raises(ValueError, match="contradict"):
+        recorder.to_world(NOW)
+
+
+def test_text_records_survive_with_every_octet() -> None:
+    text = (bytes(range(256))[:255], b'"; \\', b"")
+
+    class Texts:
+        def lookup(self, question: Lookup) -> Answer | LookupFailure:
+            return Answer(question, secure=True, records=(text,), ttl=5)
+
+    recorder, question = Recorder(Texts()), Lookup("t.test", RecordType.TXT)
+    live = recorder.lookup(question)
+    assert World.from_json(recorder.to_world(NOW)).resolver.lookup(question) == live
+
+
+class Servers:
+    """A connector of one behaviour."""
+
+    def __init__(self, behaviour: Callable[[Probe], Probed | ProbeFailure]) -> None:
+        self.behaviour = behaviour
+
+    def probe(self, probe: Probe) -> Probed | ProbeFailure:
+        return self.behaviour(probe)
+
+
+def checked(behaviour: Callable[[Probe], Probed | ProbeFailure], data: Any) -> tuple[list[Any], list[Any]]:
+    """What the servers of client.test amounted to, and what they do in the replay."""
+    recorder = Recorder(World.from_json(data).resolver, Servers(behaviour))
+    live = engine(recorder, Config(), recorder).check("client.test")
+    again = World.from_json(recorder.to_world(NOW)).engine().check("client.test")
+    assert again.plan == live.plan
+    pairs = [[(server.address, server.result, server.verdict) for server in run.servers] for run in (live, again)]
+    return pairs[0], pairs[1]
+
+
+@pytest.mark.parametrize("stage", list(ProbeStage))
+def test_a_server_that_failed_fails_at_the_same_stage(stage: ProbeStage) -> None:
+    live, again = checked(lambda _: ProbeFailure(stage, "in its own words"), WORLDS["secure"])
+    assert live == again
+    assert live[0][1] == stage
+
+
+@pytest.mark.parametrize("chain", [(), (b"no certificate",), (b"one", b"two" * 99)])
+def test_a_presented_chain_is_kept_octet_by_octet_whatever_it_holds(chain: tuple[bytes, ...]) -> None:
+    recorder = Recorder(World.from_json({}).resolver, Servers(lambda _: Probed(chain)))
+    engine(recorder, Config(), recorder).check("[IPv6:2001:db8::1]:2525")
+    world = World.from_json(json.loads(json.dumps(recorder.to_world(NOW))))
+    assert world.connector.probe(Probe("2001:db8::1", 2525, None)) == Probed(chain)
+
+
+def test_a_server_that_chooses_its_chain_by_name_does_so_again() -> None:
+    zones = {"client.test": zone("@ MX 10 a", "@ MX 20 b", "a A 192.0.2.1", "b A 192.0.2.1")}
+    zones["client.test"]["records"] += [f"_25._tcp.{name} TLSA {EE}" for name in "ab"]
+    recorder = Recorder(
+        World.from_json({"zones": zones}).resolver, Servers(lambda probe: Probed((str(probe.sni).encode(),)))
+    )
+    engine(recorder, Config(), recorder).check("client.test")
+    connector = World.from_json(recorder.to_world(NOW)).connector
+    for name in ("a.client.test", "b.client.test"):
+        assert connector.probe(Probe("192.0.2.1", 25, name)) == Probed((name.encode(),))
+
+
+def test_recording_a_probe_needs_something_that_connects() -> None:
+    with pytest.raises(ValueError, match="connects"):
+        Recorder(World.from_json({}).resolver).probe(Probe("192.0.2.1", 25, None))

@@ -1,0 +1,63 @@
+"""The built-in world: what each of its domains is there to show; and its file is what the script makes."""
+
+from __future__ import annotations
+
+import pytest
+from vectors import make_tour
+
+from mailtlspolicy import World
+
+ENGINE = World.tour().engine()
+
+# Domain, levels or skip reasons of its hosts in order, what a check shows of each address
+CHECKS = [
+    ("signed.example", ["dane"], ["verified", "verified"]),
+    ("alias.example", ["dane"], ["verified", "verified"]),
+    ("renamed.example", ["dane"], ["verified", "verified"]),
+    ("customer.example", ["dane"], ["verified"]),
+    ("implicit.example", ["dane"], ["verified"]),
+    ("anchor.example", ["dane"], ["verified"]),
+    ("rollover.example", ["dane"], ["verified"]),
+    ("unsigned.example", ["dane"], ["trusted", "trusted"]),
+    ("plain.example", ["may"], ["untrusted"]),
+    ("cleartext.example", ["may"], ["cleartext"]),
+    ("unusable.example", ["encrypt"], ["untrusted"]),
+    ("mismatch.example", ["dane"], ["no-tlsa-match"]),
+    ("expired.example", ["dane"], ["expired"]),
+    ("nostarttls.example", ["dane"], ["starttls-absent"]),
+    ("broken-tlsa.example", ["tlsa-lookup-failed"], ["skipped"]),
+    (
+        "mixed.example",
+        ["no-addresses", "may", "dane", "tlsa-lookup-failed"],
+        ["skipped", "untrusted", "verified", "verified", "skipped"],
+    ),
+]
+
+UNDELIVERABLE = [
+    ("bogus.example", "transient", "4.4.3"),
+    ("loop.example", "transient", "4.4.6"),
+    ("broken-tlsa.example", "transient", "4.7.5"),
+    ("nullmx.example", "permanent", "5.1.10"),
+    ("gone.example", "permanent", "5.1.2"),
+]
+
+
+@pytest.mark.parametrize(("domain", "hosts", "servers"), CHECKS, ids=[row[0] for row in CHECKS])
+def test_a_domain_of_the_tour_shows_its_kind_of_decision(domain: str, hosts: list[str], servers: list[str]) -> None:
+    check = ENGINE.check(domain)
+    assert [str(host.level or (host.skip and host.skip.reason)) for host in check.plan.hosts] == hosts
+    shown = [
+        server.security or (server.verdict and server.verdict.failure) or server.result for server in check.servers
+    ]
+    assert list(map(str, shown)) == servers
+
+
+@pytest.mark.parametrize(("domain", "kind", "status"), UNDELIVERABLE, ids=[row[0] for row in UNDELIVERABLE])
+def test_a_domain_of_the_tour_that_takes_no_mail_says_why(domain: str, kind: str, status: str) -> None:
+    plan = ENGINE.plan(domain)
+    assert plan.undeliverable is not None
+    assert (plan.undeliverable.kind, plan.undeliverable.status) == (kind, status)
+
+
+def test_the_script_makes_the_file_of_the_tour() -> None:
+    assert make_tour.OUTPUT.read_text("ascii") == make_tour.text()
