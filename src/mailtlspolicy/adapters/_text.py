@@ -1,0 +1,21 @@
+"""What the world said, made fit for a detail text: short, one line, nothing that a terminal would act on."""
+
+from __future__ import annotations
+
+import asyncio
+
+_MAX_TEXT = 200
+
+
+def printable(octets: bytes) -> str:
+    """Text of a peer for people: at most 200 characters, odd octets shown as U+FFFD or "?"."""
+    text = octets.decode("utf-8", "replace").strip()
+    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_TEXT])
+
+
+def reason(error: BaseException) -> str:
+    """Why an operation failed, in a few words."""
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):  # two classes until Python 3.11
+        return "timed out"
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return printable(text.encode("utf-8", "replace"))

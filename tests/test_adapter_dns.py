@@ -1,0 +1,880 @@
+"""The resolver on dnspython, against a scripted nameserver on loopback; the expectations are the clauses'."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rrset
+import dns.wire
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailtlspolicy.adapters.dns import (
+    MAX_ALIAS_HOPS,
+    MAX_RECORDS,
+    MAX_STRAYS,
+    AsyncDnsResolver,
+    DnsResolver,
+    Nameserver,
+    _name,
+    _Query,
+)
+from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.tlsa import Tlsa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Script = "Callable[[bytes, bool], list[bytes]]"
+
+A = Lookup("mx.example", RecordType.A)
+TLSA = Lookup("_25._tcp.mx.example", RecordType.TLSA)
+SOA = "example. 900 IN SOA ns.example. hostmaster.example. 1 7200 3600 86400 300"
+TLSA_TYPE = b"\x00\x34\x00\x01"  # type 52, class IN
+STAND_IN_TYPE = b"\xff\x00\x00\x01"  # TYPE65280, for RDATA that dnspython would not write as TLSA
+
+
+class ScriptedNameserver:
+    """A nameserver on UDP and TCP whose `script` is given a query and whether it came over TCP, and returns replies."""
+
+    def __init__(self) -> None:
+        self.script: Callable[[bytes, bool], list[bytes]] = lambda _query, _tcp: []
+        self.queries: list[tuple[bytes, bool]] = []
+        self.udp, self.tcp = self._bind()
+        self.tcp.listen()
+        self.address = f"127.0.0.1:{self.udp.getsockname()[1]}"
+        self._wake, self._stop = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @staticmethod
+    def _bind() -> tuple[socket.socket, socket.socket]:
+        for _ in range(50):
+            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            udp.bind(("127.0.0.1", 0))
+            try:
+                tcp.bind(udp.getsockname())
+            except OSError:
+                udp.close()
+                tcp.close()
+            else:
+                return udp, tcp
+        raise AssertionError("no port is free for both UDP and TCP")
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for sock in (self.udp, self.tcp, self._wake):
+                selector.register(sock, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self._wake:
+                        return
+                    (self._serve_udp if key.fileobj is self.udp else self._serve_tcp)()
+
+    def _serve_udp(self) -> None:
+        query, client = self.udp.recvfrom(65535)
+        self.queries.append((query, False))
+        for reply in self.script(query, False):
+            self.udp.sendto(reply, client)
+
+    def _serve_tcp(self) -> None:
+        connection, _ = self.tcp.accept()
+        with connection:
+            connection.settimeout(2)
+            query = connection.recv(65535)[2:]
+            self.queries.append((query, True))
+            for reply in self.script(query, True):
+                connection.sendall(reply)
+
+    def close(self) -> None:
+        self._stop.send(b"x")
+        self._thread.join()
+        for sock in (self.udp, self.tcp, self._wake, self._stop):
+            sock.close()
+
+
+@pytest.fixture(scope="module")
+def _servers() -> Iterator[list[ScriptedNameserver]]:
+    servers = [ScriptedNameserver(), ScriptedNameserver()]
+    yield servers
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(_servers: list[ScriptedNameserver]) -> ScriptedNameserver:
+    _servers[0].queries = []
+    return _servers[0]
+
+
+@pytest.fixture
+def second(_servers: list[ScriptedNameserver]) -> ScriptedNameserver:
+    _servers[1].queries = []
+    return _servers[1]
+
+
+class Asker:
+    """Asks one question with a synchronous or an asyncio resolver."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(
+        self,
+        question: Lookup,
+        *nameservers: ScriptedNameserver | str,
+        timeout: float = 2.0,
+        attempts: int = 1,
+        trust_ad: bool | None = None,
+    ) -> Answer | LookupFailure:
+        addresses = [server if isinstance(server, str) else server.address for server in nameservers]
+        if self.kind == "sync":
+            return DnsResolver(nameservers=addresses, timeout=timeout, attempts=attempts, trust_ad=trust_ad).lookup(
+                question
+            )
+        resolver = AsyncDnsResolver(nameservers=addresses, timeout=timeout, attempts=attempts, trust_ad=trust_ad)
+        return asyncio.run(resolver.lookup(question))
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request: pytest.FixtureRequest) -> Asker:
+    return Asker(request.param)
+
+
+def rrset(text: str) -> dns.rrset.RRset:
+    """An RRset from one line in master-file form; further records of it behind " | "."""
+    owner, ttl, rdclass, rdtype, *rest = text.split(" ", 4)
+    return dns.rrset.from_text(owner, int(ttl), rdclass, rdtype, *(rest[0].split(" | ") if rest else [""]))
+
+
+def reply(
+    query: bytes,
+    *answer: str,
+    authority: tuple[str, ...] = (),
+    rcode: dns.rcode.Rcode = dns.rcode.NOERROR,
+    ad: bool = False,
+    ra: bool = True,
+    errors: tuple[tuple[int, str], ...] = (),
+) -> bytes:
+    """The wire form of a reply."""
+    message = dns.message.make_response(dns.message.from_wire(query), recursion_available=ra)
+    message.flags = dns.flags.Flag(message.flags & ~dns.flags.AD | (dns.flags.AD if ad else 0))
+    message.answer = [rrset(text) for text in answer]
+    message.authority = [rrset(text) for text in authority]
+    message.use_edns(
+        0, payload=1232, options=[dns.edns.EDEOption(dns.edns.EDECode.make(code), text) for code, text in errors]
+    )
+    message.set_rcode(rcode)
+    return message.to_wire(max_size=65535)
+
+
+def says(*answer: str, **options: object) -> Callable[[bytes, bool], list[bytes]]:
+    """A script that gives one reply over UDP."""
+    return lambda query, _tcp: [reply(query, *answer, **options)]  # type: ignore[arg-type]
+
+
+def framed(message: bytes) -> bytes:
+    return struct.pack("!H", len(message)) + message
+
+
+def failed(result: Answer | LookupFailure, kind: FailureKind) -> str:
+    assert isinstance(result, LookupFailure), result
+    assert result.kind is kind, result
+    return result.detail
+
+
+# --- the query
+
+
+def test_a_query_asks_for_recursion_and_the_ad_bit_with_edns_but_without_do(
+    ask: Asker, server: ScriptedNameserver
+) -> None:
+    server.script = says("mx.example. 60 IN A 192.0.2.1")
+    ask(A, server)
+    ((wire, _),) = server.queries
+    query = dns.message.from_wire(wire)
+    assert query.flags == dns.flags.RD | dns.flags.AD  # RFC 6840 section 5.7
+    assert (query.edns, query.payload, query.ednsflags) == (0, 1232, 0)
+    assert query.question == [dns.rrset.from_text("mx.example.", 0, "IN", "A")]
+
+
+def test_no_search_list_applies(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says(rcode=dns.rcode.NXDOMAIN)
+    result = ask(Lookup("mx", RecordType.A), server)
+    assert isinstance(result, Answer)
+    assert result.nxdomain
+    assert len(server.queries) == 1
+
+
+def test_every_query_has_an_id_of_its_own(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says("mx.example. 60 IN A 192.0.2.1")
+    for _ in range(8):
+        ask(A, server)
+    assert len({wire[:2] for wire, _ in server.queries}) > 1
+
+
+# --- answers
+
+
+@pytest.mark.parametrize(
+    ("rdtype", "rdata", "records"),
+    [
+        (RecordType.A, "192.0.2.1 | 192.0.2.2", ("192.0.2.1", "192.0.2.2")),
+        (RecordType.AAAA, "2001:DB8:0:0::1", ("2001:db8::1",)),
+        (RecordType.MX, "10 MX.Example. | 20 mx_2.example.", (Mx(10, "mx.example"), Mx(20, "mx_2.example"))),
+        (RecordType.MX, "0 .", (Mx(0, "."),)),
+        (RecordType.MX, r"5 a\.b\000c.example.", (Mx(5, r"a\.b\000c.example"),)),
+        (RecordType.TXT, '"v=STSv1; " "id=1;"', ((b"v=STSv1; ", b"id=1;"),)),
+        (RecordType.TXT, r'"\255\000"', ((b"\xff\x00",),)),
+        (RecordType.CNAME, "Other.Example.", ("other.example",)),
+        (RecordType.TLSA, "3 1 1 " + "ab" * 32, (Tlsa(3, 1, 1, b"\xab" * 32),)),
+    ],
+)
+def test_each_record_type_has_its_form(
+    ask: Asker, server: ScriptedNameserver, rdtype: RecordType, rdata: str, records: tuple[object, ...]
+) -> None:
+    server.script = says(*(f"mx.example. 60 IN {rdtype} {text}" for text in rdata.split(" | ")))
+    question = Lookup("mx.example", rdtype)
+    assert ask(question, server) == Answer(question, secure=False, records=records, ttl=60)  # type: ignore[arg-type]
+
+
+def test_duplicate_records_count_once_and_other_names_not_at_all(ask: Asker, server: ScriptedNameserver) -> None:
+    one = "mx.example. 60 IN A 192.0.2.1"
+    server.script = says(one, "other.example. 5 IN A 192.0.2.9", one)
+    assert ask(A, server) == Answer(A, secure=False, records=("192.0.2.1",), ttl=60)
+
+
+def test_records_of_another_class_do_not_count(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = lambda query, _tcp: [
+        reply(query, "mx.example. 60 IN A 192.0.2.1").replace(
+            b"\x00\x01\x00\x01\x00\x00\x00\x3c", b"\0\1\0\3\0\0\0\x3c"
+        )
+    ]
+    assert ask(A, server) == Answer(A, secure=False)
+
+
+@pytest.mark.parametrize("ad", [True, False])
+@pytest.mark.parametrize(("trust_ad", "trusted"), [(None, True), (True, True), (False, False)])
+@pytest.mark.parametrize("outcome", ["records", "nodata", "nxdomain"])
+def test_the_ad_bit_counts_where_it_is_trusted(
+    ask: Asker,
+    server: ScriptedNameserver,
+    outcome: str,
+    *,
+    ad: bool,
+    trust_ad: bool | None,
+    trusted: bool,
+) -> None:
+    if outcome == "records":
+        server.script = says("mx.example. 60 IN A 192.0.2.1", ad=ad)
+    else:
+        rcode = dns.rcode.NXDOMAIN if outcome == "nxdomain" else dns.rcode.NOERROR
+        server.script = says(authority=(SOA,), rcode=rcode, ad=ad)
+    result = ask(A, server, trust_ad=trust_ad)
+    assert isinstance(result, Answer)
+    assert result.secure is (ad and trusted)
+    assert result.nxdomain is (outcome == "nxdomain")
+    assert result.complete
+
+
+@pytest.mark.parametrize(
+    ("nameservers", "trust_ad", "trusted"),
+    [
+        (["127.0.0.1"], None, True),
+        (["127.0.0.53", "[::1]:5353"], None, True),
+        (["127.0.0.1", "192.0.2.53"], None, False),
+        (["192.0.2.53"], True, True),
+        (["127.0.0.1"], False, False),
+    ],
+)
+def test_loopback_is_trusted_unless_the_caller_says_otherwise(
+    nameservers: list[str], *, trust_ad: bool | None, trusted: bool
+) -> None:
+    assert DnsResolver(nameservers=nameservers, trust_ad=trust_ad).trusted is trusted
+    assert AsyncDnsResolver(nameservers=nameservers, trust_ad=trust_ad).trusted is trusted
+
+
+@pytest.mark.parametrize(
+    ("answer", "authority", "rcode", "ttl"),
+    [
+        (("mx.example. 60 IN CNAME b.example.", "b.example. 30 IN A 192.0.2.1"), (), dns.rcode.NOERROR, 30),
+        (("mx.example. 20 IN CNAME b.example.", "b.example. 30 IN A 192.0.2.1"), (), dns.rcode.NOERROR, 20),
+        ((), (SOA,), dns.rcode.NOERROR, 300),  # RFC 2308 section 5: the lower of the SOA's TTL and minimum
+        ((), (SOA.replace(" 900 ", " 100 "),), dns.rcode.NXDOMAIN, 100),
+        ((), (), dns.rcode.NXDOMAIN, 0),
+        (("mx.example. 60 IN CNAME b.example.",), (SOA,), dns.rcode.NOERROR, 60),
+        (("mx.example. 60 IN CNAME b.example.",), (), dns.rcode.NXDOMAIN, 0),
+        (("mx.example. 60 IN CNAME b.net.",), (), dns.rcode.NOERROR, 60),
+    ],
+)
+def test_the_ttl_is_the_lowest_of_what_was_used(
+    ask: Asker,
+    server: ScriptedNameserver,
+    answer: tuple[str, ...],
+    authority: tuple[str, ...],
+    rcode: dns.rcode.Rcode,
+    ttl: int,
+) -> None:
+    server.script = says(*answer, authority=authority, rcode=rcode)
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert result.ttl == ttl
+
+
+def test_a_ttl_with_the_highest_bit_set_is_zero(ask: Asker, server: ScriptedNameserver) -> None:
+    marker = struct.pack("!I", 0x12345678)
+    server.script = lambda query, _tcp: [
+        reply(query, f"mx.example. {0x12345678} IN A 192.0.2.1").replace(marker, b"\x80\0\0\1")
+    ]
+    assert ask(A, server) == Answer(A, secure=False, records=("192.0.2.1",), ttl=0)  # RFC 2181 section 8
+
+
+# --- aliases
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_aliases_are_followed_by_name_not_by_position(ask: Asker, server: ScriptedNameserver, *, reverse: bool) -> None:
+    answer = [
+        "mx.example. 60 IN CNAME B.example.",
+        "b.example. 60 IN CNAME c.example.net.",
+        "c.example.net. 60 IN A 192.0.2.1",
+    ]
+    server.script = says(*(answer[::-1] if reverse else answer))
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert (result.aliases, result.records) == (("b.example", "c.example.net"), ("192.0.2.1",))
+
+
+def test_the_synthesised_alias_counts_and_the_dname_record_does_not(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says(
+        "example. 60 IN DNAME example.net.",
+        "mx.example. 60 IN CNAME mx.example.net.",
+        "mx.example.net. 60 IN A 192.0.2.1",
+    )
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert (result.aliases, result.records) == (("mx.example.net",), ("192.0.2.1",))
+    server.script = says("example. 60 IN DNAME example.net.", "mx.example.net. 60 IN A 192.0.2.1")
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert (result.aliases, result.records) == ((), ())
+
+
+def test_a_question_for_cname_follows_none(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says("mx.example. 60 IN CNAME b.example.", "b.example. 60 IN CNAME c.example.")
+    question = Lookup("mx.example", RecordType.CNAME)
+    assert ask(question, server) == Answer(question, secure=False, records=("b.example",), ttl=60)
+
+
+def test_an_alias_that_is_no_host_name_can_be_asked_for_in_turn(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says(r"mx.example. 60 IN CNAME a\.b\255\@.example.")
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert result.name == r"a\.b\255\@.example"
+    server.script = says(r"a\.b\255\@.example. 60 IN A 192.0.2.1")
+    result = ask(Lookup(result.name, RecordType.A), server)
+    assert isinstance(result, Answer)
+    assert result.records == ("192.0.2.1",)
+
+
+@pytest.mark.parametrize(
+    ("authority", "rcode", "complete", "nxdomain"),
+    [
+        ((), dns.rcode.NOERROR, False, False),
+        ((SOA,), dns.rcode.NOERROR, False, False),  # the zone of the alias, not of its target
+        ((SOA.replace("example. 900", "example.net. 900"),), dns.rcode.NOERROR, True, False),
+        ((SOA.replace("example. 900", ". 900"),), dns.rcode.NOERROR, True, False),
+        ((), dns.rcode.NXDOMAIN, True, True),  # RFC 6604 section 3: the code is about the last name
+    ],
+)
+def test_an_alias_without_its_target_is_incomplete_unless_the_target_is_denied(
+    ask: Asker,
+    server: ScriptedNameserver,
+    authority: tuple[str, ...],
+    rcode: dns.rcode.Rcode,
+    *,
+    complete: bool,
+    nxdomain: bool,
+) -> None:
+    server.script = says("mx.example. 60 IN CNAME mx.example.net.", authority=authority, rcode=rcode, ad=True)
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert (result.aliases, result.records, result.secure) == (("mx.example.net",), (), True)
+    assert (result.complete, result.nxdomain) == (complete, nxdomain)
+
+
+def test_a_zone_is_an_ancestor_by_labels_not_by_text(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says(r"mx.example. 60 IN CNAME x\.example.", authority=(SOA,))
+    result = ask(A, server)
+    assert isinstance(result, Answer)
+    assert not result.complete
+
+
+def test_alias_loops_end(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says("mx.example. 60 IN CNAME b.example.", "b.example. 60 IN CNAME mx.example.")
+    failed(ask(A, server), FailureKind.LOOP)
+    server.script = says("mx.example. 60 IN CNAME mx.example.")
+    failed(ask(A, server), FailureKind.LOOP)
+
+
+@pytest.mark.parametrize("hops", [MAX_ALIAS_HOPS, MAX_ALIAS_HOPS + 1])
+def test_aliases_are_bounded(ask: Asker, server: ScriptedNameserver, hops: int) -> None:
+    links = [f"h{i}.example. 60 IN CNAME h{i + 1}.example." for i in range(hops)]
+    server.script = says(*links, f"h{hops}.example. 60 IN A 192.0.2.1")
+    result = ask(Lookup("h0.example", RecordType.A), server)
+    if hops > MAX_ALIAS_HOPS:
+        failed(result, FailureKind.LOOP)
+    else:
+        assert isinstance(result, Answer)
+        assert (len(result.aliases), result.records) == (hops, ("192.0.2.1",))
+
+
+def test_several_aliases_at_one_name_are_malformed(ask: Asker, server: ScriptedNameserver) -> None:
+    wire_of_b, wire_of_c = b"\x01b\x07example\x00", b"\x01c\x07example\x00"
+
+    def script(query: bytes, _tcp: bool) -> list[bytes]:  # noqa: FBT001
+        header = query[:2] + b"\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00"
+        question = query[12 : query.index(b"\x00\x00\x01\x00\x01") + 5]
+        record = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x0b"
+        return [header + question + record + wire_of_b + record + wire_of_c]
+
+    server.script = script
+    failed(ask(A, server), FailureKind.MALFORMED)
+
+
+# --- failures
+
+
+@pytest.mark.parametrize(
+    ("rcode", "errors", "kind"),
+    [
+        (dns.rcode.SERVFAIL, (), FailureKind.SERVFAIL),
+        *((dns.rcode.SERVFAIL, ((code, "no"),), FailureKind.BOGUS) for code in range(6, 13)),
+        (dns.rcode.SERVFAIL, ((22, ""), (6, "signature crypto failed")), FailureKind.BOGUS),
+        (dns.rcode.SERVFAIL, ((5, ""),), FailureKind.INDETERMINATE),
+        (dns.rcode.SERVFAIL, ((22, "no reachable authority"),), FailureKind.SERVFAIL),
+        (dns.rcode.REFUSED, ((18, ""),), FailureKind.REFUSED),
+        (dns.rcode.NOTIMP, (), FailureKind.NOTIMP),
+        (dns.rcode.FORMERR, (), FailureKind.MALFORMED),
+        (dns.rcode.YXDOMAIN, (), FailureKind.SERVFAIL),
+        (dns.rcode.NOTAUTH, (), FailureKind.SERVFAIL),
+        (dns.rcode.BADVERS, (), FailureKind.SERVFAIL),  # 16: its low four bits alone would be NOERROR
+        (dns.rcode.Rcode(0xF03), (), FailureKind.SERVFAIL),  # its low four bits alone would be NXDOMAIN
+    ],
+)
+def test_each_response_code_has_its_kind(
+    ask: Asker,
+    server: ScriptedNameserver,
+    rcode: dns.rcode.Rcode,
+    errors: tuple[tuple[int, str], ...],
+    kind: FailureKind,
+) -> None:
+    server.script = says(rcode=rcode, errors=errors)
+    detail = failed(ask(A, server), kind)
+    assert server.address in detail
+    for code, text in errors:
+        assert f"EDE {code}" in detail
+        assert text in detail
+
+
+def test_an_extended_error_beside_an_answer_changes_nothing(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says("mx.example. 60 IN A 192.0.2.1", errors=((6, "stale"),))
+    assert ask(A, server) == Answer(A, secure=False, records=("192.0.2.1",), ttl=60)
+
+
+def test_an_extended_error_is_shown_as_one_line(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says(rcode=dns.rcode.SERVFAIL, errors=((9, "a\r\n\x1b[31mb" + "x" * 1000),))
+    detail = failed(ask(A, server), FailureKind.BOGUS)
+    assert detail.isprintable()
+    assert len(detail) < 300
+
+
+def test_an_error_without_the_question_is_still_an_error(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = lambda query, _tcp: [query[:2] + b"\x81\x81" + bytes(8)]
+    failed(ask(A, server), FailureKind.MALFORMED)
+    server.script = lambda query, _tcp: [query[:2] + b"\x81\x85" + bytes(8)]
+    failed(ask(A, server), FailureKind.REFUSED)
+
+
+def test_a_referral_is_not_nodata(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = says(authority=("example. 60 IN NS ns.example.",), ra=False)
+    assert "referral" in failed(ask(A, server), FailureKind.SERVFAIL)
+    server.script = says(ra=False)
+    assert ask(A, server) == Answer(A, secure=False)
+    server.script = says(authority=("example. 60 IN NS ns.example.",))  # RFC 2308 section 2.2: NODATA without SOA
+    assert ask(A, server) == Answer(A, secure=False)
+
+
+def malformed_replies() -> dict[str, Callable[[bytes], bytes]]:
+    """Replies with the right ID that are no answer to the question A."""
+    plain = "mx.example. 60 IN A 192.0.2.1"
+    address = b"\x00\x04\xc0\x00\x02\x01"
+
+    def count(query: bytes, offset: int, number: int) -> bytes:
+        wire = reply(query, plain)
+        return wire[:offset] + struct.pack("!H", number) + wire[offset + 2 :]
+
+    return {
+        "cut within a record": lambda query: reply(query, plain)[:-15],
+        "more answers announced than there are": lambda query: count(query, 6, 9),
+        "a longer address": lambda query: reply(query, plain).replace(address, b"\x00\x05\xc0\x00\x02\x01\x00"),
+        "a shorter address": lambda query: reply(query, plain).replace(address, b"\x00\x03\xc0\x00\x02"),
+        "a pointer forwards": lambda query: reply(query, plain).replace(b"\xc0\x0c\x00\x01", b"\xc0\xff\x00\x01"),
+        "a pointer to itself": lambda query: reply(query, plain).replace(b"\xc0\x0c\x00\x01", b"\xc0\x1c\x00\x01"),
+        "records in an NXDOMAIN": lambda query: reply(query, plain, rcode=dns.rcode.NXDOMAIN),
+        "too many records": lambda query: reply(
+            query, f"mx.example. 60 IN A {' | '.join(f'10.0.{i >> 8}.{i & 255}' for i in range(MAX_RECORDS + 1))}"
+        ),
+        "a broken extended error": lambda query: reply(query, plain, errors=((6, "abcd"),)).replace(
+            b"\x00\x0f\x00\x06", b"\x00\x0f\x00\xff"
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", malformed_replies())
+def test_a_malformed_reply_is_a_failure(ask: Asker, server: ScriptedNameserver, case: str) -> None:
+    make = malformed_replies()[case]
+    server.script = lambda query, _tcp: [make(query)]
+    failed(ask(A, server), FailureKind.MALFORMED)
+
+
+def strays() -> dict[str, Callable[[bytes], bytes]]:
+    """Datagrams that are no reply to the query A."""
+    forged = "mx.example. 60 IN A 192.0.2.66"
+    return {
+        "nothing": lambda _: b"",
+        "short": lambda query: query[:11],
+        "header alone": lambda query: query[:2] + b"\x81\x80" + bytes(8),
+        "another ID": lambda query: bytes([query[0] ^ 1]) + reply(query, forged)[1:],
+        "the query itself": lambda query: query,
+        "another name": lambda query: reply(query, forged).replace(b"\x02mx\x07example", b"\x02my\x07example", 1),
+        "another type": lambda query: reply(query, forged).replace(b"\x00\x00\x01\x00\x01", b"\x00\x00\x1c\x00\x01", 1),
+        "two questions": lambda query: reply(query, forged)[:4] + b"\x00\x02" + reply(query, forged)[6:],
+    }
+
+
+@pytest.mark.parametrize("case", strays())
+def test_a_stray_datagram_is_ignored_and_the_reply_awaited(ask: Asker, server: ScriptedNameserver, case: str) -> None:
+    make = strays()[case]
+    server.script = lambda query, _tcp: [make(query), reply(query, "mx.example. 60 IN A 192.0.2.1")]
+    assert ask(A, server) == Answer(A, secure=False, records=("192.0.2.1",), ttl=60)
+
+
+@pytest.mark.parametrize("case", strays())
+def test_nothing_but_strays_is_malformed(ask: Asker, server: ScriptedNameserver, case: str) -> None:
+    make = strays()[case]
+    server.script = lambda query, _tcp: [make(query)]
+    failed(ask(A, server, timeout=0.05), FailureKind.MALFORMED)
+
+
+def test_a_flood_of_strays_is_bounded(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = lambda query, _tcp: [b""] * (MAX_STRAYS + 1)
+    failed(ask(A, server, timeout=20), FailureKind.MALFORMED)
+
+
+def test_case_does_not_matter_in_the_question(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = lambda query, _tcp: [
+        reply(query, "MX.example. 60 IN A 192.0.2.1").replace(b"\x02mx", b"\x02Mx").replace(b"example", b"eXample")
+    ]
+    assert ask(A, server) == Answer(A, secure=False, records=("192.0.2.1",), ttl=60)
+
+
+def test_a_name_too_long_to_ask_for_is_a_failure(ask: Asker, server: ScriptedNameserver) -> None:
+    name = "_25._tcp." + ".".join(["a" * 63] * 3 + ["b" * 58])
+    failed(ask(Lookup(name, RecordType.TLSA), server), FailureKind.MALFORMED)
+    assert server.queries == []
+
+
+# --- TLSA
+
+
+def tlsa_script(*rdatas: str) -> Callable[[bytes, bool], list[bytes]]:
+    """A secure TLSA RRset with the given RDATA (hex), whatever dnspython thinks of it."""
+    text = " | ".join(rf"\# {len(rdata) // 2} {rdata}" for rdata in rdatas)
+    return lambda query, _tcp: [
+        reply(query, f"{TLSA.name}. 60 IN TYPE65280 {text}", ad=True).replace(STAND_IN_TYPE, TLSA_TYPE)
+    ]
+
+
+def test_one_malformed_tlsa_record_does_not_cost_the_rrset(ask: Asker, server: ScriptedNameserver) -> None:
+    good, short, unknown, empty = "030101" + "ab" * 32, "030101" + "cd" * 31, "0301c8ff", "030100"
+    server.script = tlsa_script(good, short, unknown, empty)
+    result = ask(TLSA, server)
+    assert isinstance(result, Answer)
+    assert result.secure
+    assert set(result.records) == {
+        Tlsa(3, 1, 1, b"\xab" * 32),
+        Tlsa(3, 1, 1, b"\xcd" * 31),
+        Tlsa(3, 1, 200, b"\xff"),
+        Tlsa(3, 1, 0, b""),
+    }
+
+
+def test_an_rrset_of_one_unusable_record_is_not_empty(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = tlsa_script("030101ab")
+    result = ask(TLSA, server)
+    assert isinstance(result, Answer)
+    assert result.records == (Tlsa(3, 1, 1, b"\xab"),)
+
+
+@pytest.mark.parametrize("rdata", ["0301", "03"])
+def test_tlsa_rdata_of_less_than_three_octets_is_malformed(ask: Asker, server: ScriptedNameserver, rdata: str) -> None:
+    server.script = tlsa_script("030101" + "ab" * 32, rdata)
+    failed(ask(TLSA, server), FailureKind.MALFORMED)
+
+
+# --- transports, attempts and several nameservers
+
+
+def test_a_truncated_reply_is_asked_for_again_over_tcp(ask: Asker, server: ScriptedNameserver) -> None:
+    hosts = " | ".join(f"10 mx{i}.a-rather-long-label-to-fill-the-message.example." for i in range(200))
+
+    def script(query: bytes, tcp: bool) -> list[bytes]:  # noqa: FBT001
+        whole = reply(query, f"example. 60 IN MX {hosts}", ad=True)
+        return [framed(whole)] if tcp else [whole[:2] + b"\x83\xa0" + whole[4:512]]
+
+    server.script = script
+    result = ask(Lookup("example", RecordType.MX), server)
+    assert isinstance(result, Answer)
+    assert (len(result.records), result.secure) == (200, True)
+    assert [tcp for _, tcp in server.queries] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("over_tcp", "kind"),
+    [
+        (lambda query: [framed(reply(query))[:10]], FailureKind.NETWORK),
+        (lambda _: [], FailureKind.NETWORK),
+        (lambda _: [b"\x00\x00"], FailureKind.MALFORMED),
+        (lambda query: [framed(query[:2] + b"\x83\x80" + query[4:])], FailureKind.MALFORMED),
+        (lambda query: [framed(bytes([query[0] ^ 1]) + reply(query)[1:])], FailureKind.MALFORMED),
+        (lambda query: [framed(reply(query, rcode=dns.rcode.REFUSED))], FailureKind.REFUSED),
+    ],
+)
+def test_tcp_fails_in_its_own_ways(
+    ask: Asker, server: ScriptedNameserver, over_tcp: Callable[[bytes], list[bytes]], kind: FailureKind
+) -> None:
+    server.script = lambda query, tcp: over_tcp(query) if tcp else [query[:2] + b"\x83\x80" + query[4:]]
+    failed(ask(A, server), kind)
+
+
+def test_a_reply_over_tcp_may_come_in_pieces(ask: Asker, server: ScriptedNameserver) -> None:
+    def script(query: bytes, tcp: bool) -> list[bytes]:  # noqa: FBT001
+        if not tcp:
+            return [query[:2] + b"\x83\x80" + query[4:]]
+        wire = framed(reply(query, "mx.example. 60 IN A 192.0.2.1"))
+        return [wire[:1], wire[1:9], wire[9:]]
+
+    server.script = script
+    assert ask(A, server) == Answer(A, secure=False, records=("192.0.2.1",), ttl=60)
+
+
+def test_silence_is_a_timeout_and_asked_again(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = lambda _query, _tcp: []
+    failed(ask(A, server, timeout=0.05, attempts=3), FailureKind.TIMEOUT)
+    assert len(server.queries) == 3
+
+
+def test_a_lost_datagram_costs_no_answer(ask: Asker, server: ScriptedNameserver) -> None:
+    server.script = lambda query, _tcp: (
+        [] if len(server.queries) == 1 else [reply(query, "mx.example. 60 IN A 192.0.2.1")]
+    )
+    result = ask(A, server, timeout=0.6, attempts=2)
+    assert isinstance(result, Answer)
+
+
+def test_a_closed_port_is_a_network_failure(ask: Asker) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    failed(ask(A, f"127.0.0.1:{port}"), FailureKind.NETWORK)
+
+
+@pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP, dns.rcode.FORMERR, None])
+def test_the_next_nameserver_is_asked_after_a_failure(
+    ask: Asker, server: ScriptedNameserver, second: ScriptedNameserver, rcode: dns.rcode.Rcode | None
+) -> None:
+    server.script = (lambda _query, _tcp: []) if rcode is None else says(rcode=rcode)
+    second.script = says("mx.example. 60 IN A 192.0.2.1", ad=True)
+    result = ask(A, server, second, timeout=3.0 if rcode is not None else 0.4)
+    assert result == Answer(A, secure=True, records=("192.0.2.1",), ttl=60)
+    assert (len(server.queries), len(second.queries)) == (1, 1)
+
+
+@pytest.mark.parametrize("code", [5, 6])
+def test_a_nameserver_that_calls_the_data_bogus_is_not_overruled(
+    ask: Asker, server: ScriptedNameserver, second: ScriptedNameserver, code: int
+) -> None:
+    server.script = says(rcode=dns.rcode.SERVFAIL, errors=((code, ""),))
+    second.script = says("mx.example. 60 IN A 192.0.2.66")
+    failed(ask(A, server, second), FailureKind.BOGUS if code == 6 else FailureKind.INDETERMINATE)
+    assert second.queries == []
+
+
+def test_an_error_is_reported_rather_than_silence_and_not_asked_for_twice(
+    ask: Asker, server: ScriptedNameserver, second: ScriptedNameserver
+) -> None:
+    server.script = lambda _query, _tcp: []
+    second.script = says(rcode=dns.rcode.REFUSED)
+    failed(ask(A, server, second, timeout=0.4, attempts=2), FailureKind.REFUSED)
+    assert (len(server.queries), len(second.queries)) == (2, 1)
+
+
+def test_an_answer_from_the_first_nameserver_ends_the_lookup(
+    ask: Asker, server: ScriptedNameserver, second: ScriptedNameserver
+) -> None:
+    server.script = says(rcode=dns.rcode.NXDOMAIN)
+    result = ask(A, server, second)
+    assert isinstance(result, Answer)
+    assert second.queries == []
+
+
+def test_asyncio_lookups_run_side_by_side(server: ScriptedNameserver) -> None:
+    held: list[bytes] = []
+
+    def script(query: bytes, _tcp: bool) -> list[bytes]:  # noqa: FBT001
+        held.append(query)
+        if len(held) < 20:
+            return []
+        return [reply(held[-1], "h19.example. 60 IN A 192.0.2.1")]
+
+    server.script = script
+    resolver = AsyncDnsResolver(nameservers=[server.address], timeout=0.5, attempts=1)
+
+    async def batch() -> list[Answer | LookupFailure]:
+        return await asyncio.gather(*(resolver.lookup(Lookup(f"h{i}.example", RecordType.A)) for i in range(20)))
+
+    results = asyncio.run(batch())
+    assert isinstance(results[19], Answer)  # which came only after all twenty had asked
+    assert all(failed(result, FailureKind.TIMEOUT) for result in results[:19])
+
+
+# --- configuration
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port", "loopback"),
+    [
+        ("127.0.0.1", "127.0.0.1", 53, True),
+        ("192.0.2.1:5353", "192.0.2.1", 5353, False),
+        ("::1", "::1", 53, True),
+        ("[::1]", "::1", 53, True),
+        ("[2001:DB8::1]:54", "2001:db8::1", 54, False),
+        ("fe80::1%lo", "fe80::1%lo", 53, False),
+    ],
+)
+def test_a_nameserver_is_an_address_with_an_optional_port(
+    text: str, address: str, port: int, *, loopback: bool
+) -> None:
+    nameserver = Nameserver.parse(text)
+    assert (nameserver.address, nameserver.port, nameserver.loopback) == (address, port, loopback)
+    assert Nameserver.parse(str(nameserver)) == nameserver
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "localhost",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:x",
+        "127.0.0.1:\u0665",
+        "127.0.0.1:" + "9" * 5000,
+        "[::1",
+        "[::1]53",
+        "[::1]:",
+        "https://127.0.0.1/",
+    ],
+)
+def test_what_is_no_nameserver_is_misuse(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        DnsResolver(nameservers=[text])
+
+
+def test_misuse_of_the_constructor() -> None:
+    with pytest.raises(ValueError, match="needs a nameserver"):
+        DnsResolver(nameservers=[])
+    with pytest.raises(TypeError, match="sequence"):
+        DnsResolver(nameservers="127.0.0.1")
+    with pytest.raises(ValueError, match="timeout"):
+        AsyncDnsResolver(nameservers=["127.0.0.1"], timeout=0)
+    with pytest.raises(ValueError, match="attempts"):
+        DnsResolver(nameservers=["127.0.0.1"], attempts=0)
+
+
+def test_the_system_names_the_nameservers(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text("search example.com\nnameserver 127.0.0.1\nnameserver ::1\noptions timeout:7 trust-ad\n")
+    resolver = AsyncDnsResolver.from_system(path=str(file))
+    assert isinstance(resolver, AsyncDnsResolver)
+    assert [str(nameserver) for nameserver in resolver.nameservers] == ["127.0.0.1:53", "[::1]:53"]
+    assert (resolver.timeout, resolver.trusted) == (7, True)
+    file.write_text("nameserver 192.0.2.53\noptions trust-ad\n")
+    assert not DnsResolver.from_system(path=str(file)).trusted
+    assert DnsResolver.from_system(path=str(file), trust_ad=True, timeout=1).timeout == 1
+    file.write_text("search example.com\n")
+    with pytest.raises(ValueError, match="names no nameserver"):
+        DnsResolver.from_system(path=str(file))
+
+
+# --- hostile octets
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([RecordType.A, RecordType.MX, RecordType.TLSA, RecordType.TXT, RecordType.CNAME]),
+    st.lists(st.tuples(st.integers(2, 400), st.integers(0, 255)), max_size=6),
+    st.integers(0, 400),
+)
+def test_no_octets_raise(rdtype: RecordType, changes: list[tuple[int, int]], cut: int) -> None:
+    query = _Query(Lookup("mx.example", rdtype), trusted=True)
+    rdata = {
+        RecordType.A: "192.0.2.1",
+        RecordType.MX: "1 mx.example.",
+        RecordType.TLSA: "3 1 1 " + "ab" * 32,
+        RecordType.TXT: '"abc" "def"',
+        RecordType.CNAME: "c.example.",
+    }[rdtype]
+    wire = bytearray(
+        reply(
+            query.wire,
+            "mx.example. 60 IN CNAME b.example.",
+            f"b.example. 60 IN {rdtype} {rdata}",
+            authority=(SOA,),
+            errors=((6, "x"),),
+        )
+    )
+    for position, octet in changes:
+        wire[position % len(wire)] = octet
+    query.read(bytes(wire))
+    query.read(bytes(wire[: max(0, len(wire) - cut)]))
+    query.read_stream(bytes(wire))
+
+
+@pytest.mark.parametrize(("pointers", "is_read"), [(1, True), (16, True), (128, False), (8000, False)])
+def test_a_name_of_many_compression_pointers_is_not_followed(pointers: int, *, is_read: bool) -> None:
+    wire, at = bytearray(12) + b"\x01a\0", 12
+    for _ in range(pointers):  # each to the one before
+        wire += (0xC000 | at).to_bytes(2, "big")
+        at = len(wire) - 2
+    parser = dns.wire.Parser(bytes(wire), at)
+    if is_read:
+        assert _name(parser).to_text() == "a."
+    else:
+        with pytest.raises(dns.name.BadPointer):
+            _name(parser)

@@ -1,0 +1,216 @@
+"""The contexts and the presented chain, against servers of the standard library's `ssl`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mailtlspolicy.adapters.tls import client_context, presented_chain
+from tests.tls_server import Credentials, credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPPORTUNISTIC = ["none", "may"]
+REQUIRED = ["encrypt", "dane", "secure"]
+LEVELS = OPPORTUNISTIC + REQUIRED
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
+    return credentials(tmp_path_factory.mktemp("tls"))
+
+
+@contextmanager
+def serving(context: ssl.SSLContext) -> Iterator[socket.socket]:
+    """The client's end of a connection to a server that does one handshake, sends an octet and waits for the end."""
+    client, server = socket.socketpair()
+    client.settimeout(5)
+    server.settimeout(5)
+
+    def serve() -> None:
+        try:
+            with context.wrap_socket(server, server_side=True) as session:
+                session.sendall(b"!")
+                session.recv(1)
+                session.unwrap()
+        except OSError:
+            server.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield client
+    finally:
+        client.close()
+        thread.join()
+
+
+def in_memory(client_side: ssl.SSLContext, server_side: ssl.SSLContext) -> ssl.SSLObject:
+    """The client's `SSLObject` after a handshake without sockets."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_side.wrap_bio(to_client, to_server, server_hostname="mx.example")
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    waiting = [client, server]
+    for _ in range(20):
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            waiting.remove(side)
+    assert not waiting
+    return client
+
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_chain_of_a_socket_is_what_was_sent(served: Credentials, level: str, version: ssl.TLSVersion) -> None:
+    context = served.context()
+    context.maximum_version = version
+    with serving(context) as sock, client_context(level).wrap_socket(sock, server_hostname="mx.example") as session:
+        assert presented_chain(session) == served.chain
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_chain_of_an_ssl_object_is_what_was_sent(served: Credentials, version: ssl.TLSVersion) -> None:
+    context = served.context()
+    context.maximum_version = version
+    assert presented_chain(in_memory(client_context("dane"), context)) == served.chain
+
+
+def test_the_chain_of_an_asyncio_stream_is_what_was_sent(served: Credentials) -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.transport.abort()
+
+    async def look() -> tuple[bytes, ...]:
+        server = await asyncio.start_server(hold, "127.0.0.1", 0, ssl=served.context())
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client_context("dane"), server_hostname="mx.example"
+            )
+            chain = presented_chain(writer.get_extra_info("ssl_object"))
+            writer.close()
+            await writer.wait_closed()
+            return chain
+
+    assert asyncio.run(look()) == served.chain
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_resumed_session_presents_nothing(served: Credentials, version: ssl.TLSVersion) -> None:
+    server_side, client_side = served.context(), client_context("dane")
+    server_side.maximum_version = version
+    with serving(server_side) as sock, client_side.wrap_socket(sock) as first:
+        assert first.recv(1) == b"!"  # with TLS 1.3, what resumes a session comes after the handshake
+        session = first.session
+        assert presented_chain(first) == served.chain
+        first.unwrap()  # with TLS 1.2, a session that did not end well is not resumed
+    with serving(server_side) as sock, client_side.wrap_socket(sock, session=session) as second:
+        assert second.session_reused
+        assert second.getpeercert(binary_form=True) == served.chain[0]  # remembered, not presented
+        assert presented_chain(second) == ()
+
+
+def test_a_resumed_session_presents_nothing_even_if_a_later_openssl_remembers(served: Credentials) -> None:
+    class Resumed(ssl.SSLObject):
+        session_reused = True
+
+        def get_unverified_chain(self) -> list[bytes]:
+            return list(served.chain)
+
+        def version(self) -> str:
+            return "TLSv1.3"
+
+    assert presented_chain(object.__new__(Resumed)) == ()
+
+
+def test_there_is_no_chain_before_the_handshake_or_after_the_session(served: Credentials) -> None:
+    context = client_context("dane")
+    assert presented_chain(context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())) == ()
+    with serving(served.context()) as sock:
+        session = context.wrap_socket(sock, do_handshake_on_connect=False)
+        assert presented_chain(session) == ()
+        session.close()
+    with context.wrap_socket(socket.socket()) as unconnected:
+        assert presented_chain(unconnected) == ()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_is_verified_and_nothing_resumed_or_compressed(level: str) -> None:
+    context = client_context(level)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+    assert context.options & ssl.OP_NO_TICKET
+    assert context.options & ssl.OP_NO_COMPRESSION
+    assert context.options & ssl.OP_NO_SSLv3
+    assert context.maximum_version is ssl.TLSVersion.MAXIMUM_SUPPORTED
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_security_level_does_not_depend_on_the_system(level: str) -> None:
+    context = client_context(level)
+    assert context.security_level == (0 if level in OPPORTUNISTIC else 1)
+    if level in OPPORTUNISTIC:
+        assert context.options & 0x4  # SSL_OP_LEGACY_SERVER_CONNECT: servers without RFC 5746
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_level_offers_anonymous_or_null_cipher_suites(level: str) -> None:  # RFC7672-8.2-b: may be, at `may`
+    descriptions = [str(cipher["description"]) for cipher in client_context(level).get_ciphers()]
+    assert descriptions
+    assert not [text for text in descriptions if "Au=None" in text or "Enc=None" in text]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_server_with_anonymous_suites_alone_is_refused(served: Credentials, level: str) -> None:
+    context = served.context(ciphers="aNULL:@SECLEVEL=0")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with serving(context) as sock, pytest.raises(ssl.SSLError):
+        client_context(level).wrap_socket(sock)
+
+
+def old_server(served: Credentials) -> ssl.SSLContext:
+    context = served.context()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1
+    return context
+
+
+@pytest.mark.parametrize("level", OPPORTUNISTIC)
+def test_old_tls_is_better_than_cleartext(served: Credentials, level: str) -> None:
+    with serving(old_server(served)) as sock, client_context(level).wrap_socket(sock) as session:
+        assert session.version() == "TLSv1"
+
+
+@pytest.mark.parametrize("level", REQUIRED)
+def test_where_tls_is_required_it_is_1_2_or_later(served: Credentials, level: str) -> None:
+    assert client_context(level).minimum_version is ssl.TLSVersion.TLSv1_2
+    with serving(old_server(served)) as sock, pytest.raises(ssl.SSLError):
+        client_context(level).wrap_socket(sock)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_weak_leaf_is_for_the_engine_to_judge(tmp_path_factory: pytest.TempPathFactory, level: str) -> None:
+    weak = credentials(tmp_path_factory.mktemp("weak"), weak=True)
+    with serving(weak.context()) as sock, client_context(level).wrap_socket(sock) as session:
+        assert presented_chain(session) == weak.chain
+
+
+@pytest.mark.parametrize("level", ["", "DANE", "verify"])
+def test_a_word_that_is_no_level_is_misuse(level: str) -> None:
+    with pytest.raises(ValueError, match="none of"):
+        client_context(level)
