@@ -1,0 +1,210 @@
+"""The command line: arguments in, the library's answer out; no decision is made here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+from cryptography.utils import CryptographyDeprecationWarning
+
+from mailtlspolicy import dane, doctor, vectors
+from mailtlspolicy.adapters.dns import DnsResolver
+from mailtlspolicy.adapters.smtp import SmtpProber
+from mailtlspolicy.config import Config
+from mailtlspolicy.drivers import drive
+from mailtlspolicy.engine import Engine, keep_order
+from mailtlspolicy.pem import certificates_from_pem
+from mailtlspolicy.recording import Recorder
+from mailtlspolicy.rendering import check_text, plan_text, verdict_text
+from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan or a passing check; the answer is no; wrong use
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():  # about what is odd in a peer's certificates: the verdict says what it means
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            status: int = arguments.run(arguments)
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stderr.close()
+        return NO
+    except (ValueError, OSError) as error:
+        print(f"mailtlspolicy: {error}", file=sys.stderr)
+        return MISUSE
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mailtlspolicy", description="What SMTP TLS policy demands, and why.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    for name, run, summary in (
+        ("plan", _plan, "decide where mail for a next-hop may go, and under which conditions"),
+        ("check", _check, "plan, connect to every server and verify what it presents; sends no mail"),
+    ):
+        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        command.set_defaults(run=run)
+        command.add_argument("next_hop", metavar="DOMAIN", help="a domain, [relay], [relay]:port or [address]")
+        _add_world(command)
+        command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings")
+        command.add_argument("--explain", action="store_true", help="print every step with its clause")
+        command.add_argument("--record", metavar="FILE", type=Path, help="write what was seen as a world that replays")
+        _add_json(command)
+
+    match = commands.add_parser("match", help="match a certificate chain with TLSA records")
+    match.set_defaults(run=_match)
+    match.add_argument("--tlsa", metavar="RECORD", action="append", required=True, help='"3 1 1 ab12..."; repeats')
+    match.add_argument("--chain", metavar="FILE", type=Path, required=True, help="PEM certificates, leaf first")
+    match.add_argument("--name", metavar="NAME", action="append", required=True, help="reference identifier; repeats")
+    match.add_argument("--at", metavar="TIME", type=_time, help="ISO 8601, UTC without an offset; now by default")
+    _add_json(match)
+
+    run_vectors = commands.add_parser("vectors", help="run test vectors")
+    run_vectors.set_defaults(run=_vectors)
+    run_vectors.add_argument(
+        "paths", metavar="PATH", nargs="*", type=Path, help="files and folders; vectors/ by default"
+    )
+    _add_json(run_vectors)
+
+    examine = commands.add_parser("doctor", help="tell whether a resolver validates and may be believed")
+    examine.set_defaults(run=_doctor)
+    _add_resolver(examine)
+    examine.add_argument("--signed-name", metavar="NAME", default=doctor.SIGNED_NAME)
+    examine.add_argument("--bogus-name", metavar="NAME", default=doctor.BOGUS_NAME)
+    _add_json(examine)
+    return parser
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def _add_world(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--world", metavar="FILE", help='a static world in place of the DNS; "tour" is built in')
+    _add_resolver(command)
+
+
+def _add_resolver(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--resolver", metavar="ADDR[:PORT]", help="ask this resolver, not the system's")
+    command.add_argument("--trust-ad", action="store_true", help="believe a resolver that is not on loopback")
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
+
+
+def _config(settings: Sequence[str]) -> Config:
+    pairs = [setting.partition("=") for setting in settings]
+    if missing := [key for key, equals, _ in pairs if not equals]:
+        raise ValueError(f"--set takes KEY=VALUE, not {missing[0]!r}")
+    config = Config.from_settings({key: value for key, _, value in pairs})
+    for warning in config.warnings:
+        _warn(warning)
+    return config
+
+
+def _warn(text: str) -> None:
+    print(f"mailtlspolicy: warning: {text}", file=sys.stderr)
+
+
+def _resolver(arguments: argparse.Namespace, *, trust_ad: bool | None) -> DnsResolver:
+    if arguments.resolver is None:
+        return DnsResolver.from_system(trust_ad=trust_ad)
+    return DnsResolver(nameservers=[arguments.resolver], trust_ad=trust_ad)
+
+
+def _engine(arguments: argparse.Namespace, config: Config) -> Engine:
+    if arguments.world is not None:
+        if arguments.resolver is not None:
+            raise ValueError("--world and --resolver exclude each other")
+        world = World.tour() if arguments.world == "tour" else World.load(arguments.world)
+        return world.engine(config)
+    resolver = _resolver(arguments, trust_ad=arguments.trust_ad or None)
+    if not resolver.trusted:
+        _warn("the resolver is not on loopback: no answer counts as secure, and DANE never applies (see --trust-ad)")
+    return Engine(resolver, connector=SmtpProber(), shuffle=keep_order, config=config)
+
+
+def _recorded(arguments: argparse.Namespace) -> tuple[Engine, Recorder]:
+    """The engine, its resolver and connector wrapped to be written down, at one time for the whole run."""
+    engine = _engine(arguments, _config(arguments.settings))
+    recorder = Recorder(engine.resolver, engine.connector)
+    now = engine.clock()
+    recorded = evolve(engine, resolver=recorder, connector=recorder, clock=lambda: now)
+    return recorded, recorder
+
+
+def _write_record(arguments: argparse.Namespace, engine: Engine, recorder: Recorder) -> None:
+    if arguments.record is None:
+        return
+    try:
+        world = recorder.to_world(engine.clock())
+    except ValueError as error:  # of the resolver's making: the plan stands
+        _warn(f"nothing was recorded: {error}")
+        return
+    arguments.record.write_text(json.dumps(world, indent=1) + "\n", "utf-8")
+
+
+def _print(arguments: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+    print(json.dumps(data, indent=1) if arguments.json else text)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    engine, recorder = _recorded(arguments)
+    plan = engine.plan(arguments.next_hop)
+    _write_record(arguments, engine, recorder)
+    _print(arguments, plan.to_json(), plan_text(plan, explain=arguments.explain))
+    return OK if plan.undeliverable is None else NO
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    engine, recorder = _recorded(arguments)
+    check = engine.check(arguments.next_hop)
+    _write_record(arguments, engine, recorder)
+    _print(arguments, check.to_json(), check_text(check, explain=arguments.explain))
+    return OK if check.passed else NO
+
+
+def _match(arguments: argparse.Namespace) -> int:
+    records = TlsaRRset(map(Tlsa.parse, arguments.tlsa))
+    chain = certificates_from_pem(arguments.chain.read_text("ascii", errors="replace"))
+    now = arguments.at or datetime.now(timezone.utc)
+    verdict = dane.verify(chain, records, arguments.name, now=now)
+    _print(arguments, verdict.to_json(), verdict_text(verdict))
+    return OK if verdict.satisfied else NO
+
+
+def _vectors(arguments: argparse.Namespace) -> int:
+    corpus = list(vectors.load(arguments.paths or [Path("vectors")]))
+    if not corpus:
+        raise ValueError("there are no vectors")
+    failures = {vector.id: wrong for vector in corpus if (wrong := vectors.run(vector)) is not None}
+    data = {"version": 1, "passed": len(corpus) - len(failures), "failed": failures}
+    lines = [f"{name}: {wrong}" for name, wrong in failures.items()]
+    _print(arguments, data, "\n".join([*lines, f"{data['passed']} passed, {len(failures)} failed"]))
+    return NO if failures else OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    trusted = _resolver(arguments, trust_ad=arguments.trust_ad or None).trusted
+    seeing = _resolver(arguments, trust_ad=True)  # to see the bit, whether or not it is to be believed
+    program = doctor.examine(arguments.signed_name, arguments.bogus_name)
+    diagnosis = drive(program, seeing.lookup)  # type: ignore[arg-type]  # it asks nothing but lookups
+    belief = "is believed: loopback, or --trust-ad" if trusted else "is not believed: not on loopback, no --trust-ad"
+    text = f"{diagnosis.validation}: {diagnosis.detail}\nits word {belief}"
+    _print(arguments, diagnosis.to_json() | {"trusted": trusted}, text)
+    return OK if trusted and diagnosis.validation is doctor.Validation.VALIDATING else NO

@@ -1,0 +1,235 @@
+"""Run test vectors: what a vector asks is put to the library, and what it expects must be contained in the answer.
+
+The format is described in `vectors/README.md` and `vectors/schema.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, frozen
+
+from mailtlspolicy import dane, identity, names, pkix
+from mailtlspolicy.config import Config
+from mailtlspolicy.mx import NextHop
+from mailtlspolicy.pem import certificates_from_pem
+from mailtlspolicy.pkix import TrustStore
+from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.world import World, read_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
+    from mailtlspolicy.engine import Engine, Resolver
+
+MISUSE = {"misuse": True}
+
+
+@frozen
+class Vector:
+    """One vector and the folder that its PEM file names are relative to."""
+
+    data: Mapping[str, Any]
+    base: Path
+
+    @property
+    def id(self) -> str:
+        """The vector's name, unique in the corpus."""
+        return str(self.data["id"])
+
+
+def load(paths: Iterable[Path]) -> Iterator[Vector]:
+    """The vectors of these files, and of all vector files in these folders.
+
+    Raises:
+        OSError: a file can not be read.
+        ValueError: a file holds no vectors.
+    """
+    for path in paths:
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        for file in files:
+            data = json.loads(file.read_text("utf-8"))
+            if not isinstance(data, dict) or not isinstance(data.get("vectors"), list):
+                if path.is_dir():
+                    continue  # the schema stands among them
+                raise ValueError(f"{file} holds no vectors")
+            for vector in data["vectors"]:
+                yield Vector(vector, file.parent)
+
+
+def run(vector: Vector) -> str | None:
+    """Run one vector; None where it passes, else where the answer and the expectation part.
+
+    Raises:
+        ValueError: the vector itself is malformed, its world for example.
+    """
+    question = dict(vector.data["ask"])
+    settings = question.pop("settings", {})
+    ((kind, asked),) = question.items()
+    world = World.from_json(vector.data["world"], vector.base) if "world" in vector.data else None
+    queries: list[str] = []
+    try:
+        got = _ASKS[kind](_Ask(asked, vector.base, Config.from_settings(settings), world, queries))
+    except ValueError as error:
+        got = MISUSE | {"error": str(error)}
+    wrong = difference(got, vector.data["expect"])
+    return wrong or _wrong_queries(queries, vector.data.get("queries", {}))
+
+
+def difference(got: object, want: object, where: str = "$") -> str | None:
+    """None where `got` contains `want`: every key of an object, lists element by element, scalars equal."""
+    if isinstance(want, dict) and isinstance(got, dict):
+        for key, value in want.items():
+            if key not in got:
+                return f"{where}.{key}: missing"
+            if (wrong := difference(got[key], value, f"{where}.{key}")) is not None:
+                return wrong
+        return None
+    if isinstance(want, list) and isinstance(got, list) and len(got) == len(want):
+        pairs = enumerate(zip(got, want, strict=True))
+        return next(filter(None, (difference(g, w, f"{where}[{index}]") for index, (g, w) in pairs)), None)
+    same = got == want and isinstance(got, bool) == isinstance(want, bool)  # Python takes True for 1, JSON does not
+    return None if same else f"{where}: {got!r} is not {want!r}"
+
+
+def _wrong_queries(asked: list[str], want: Mapping[str, Any]) -> str | None:
+    for query in want.get("asked", ()):
+        if query not in asked:
+            return f"{query} was not asked"
+    for query in want.get("not_asked", ()):
+        if query in asked:
+            return f"{query} was asked"
+    for first, second in want.get("before", ()):
+        if first not in asked or second not in asked or asked.index(first) > asked.index(second):
+            return f"{first} was not asked before {second}"
+    return None
+
+
+@frozen
+class _Recorder:
+    """A resolver that writes down what it is asked."""
+
+    resolver: Resolver
+    asked: list[str]
+
+    def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        self.asked.append(f"{question.name} {question.rdtype}")
+        return self.resolver.lookup(question)
+
+
+@frozen
+class _Ask:
+    """What a vector asks, and what there is to answer it; the queries asked of the world are written down."""
+
+    asked: Any
+    base: Path
+    config: Config
+    world: World | None
+    queries: list[str]
+
+    def engine(self) -> Engine:
+        if self.world is None:
+            raise KeyError("world")
+        engine = self.world.engine(self.config)
+        return evolve(engine, resolver=_Recorder(engine.resolver, self.queries))
+
+    def chain(self, key: str) -> tuple[bytes, ...]:
+        return tuple(der for entry in self.asked[key] for der in self._certificates(entry))
+
+    def _certificates(self, entry: str) -> tuple[bytes, ...]:
+        if entry.startswith("der:"):
+            return (bytes.fromhex(entry.removeprefix("der:")),)
+        if entry.startswith("pem:"):
+            return certificates_from_pem(entry.removeprefix("pem:"))
+        return certificates_from_pem((self.base / entry).read_text("ascii"))
+
+    def records(self) -> TlsaRRset:
+        return TlsaRRset(map(Tlsa.parse, self.asked["tlsa"]))
+
+    def time(self) -> datetime:
+        return read_time(self.asked["at"])
+
+
+def _next_hop(asked: Any) -> NextHop:
+    if isinstance(asked, str):
+        return NextHop.parse(asked)
+    hosts = ((preference, name) for preference, name in asked["hosts"])
+    return NextHop.static(asked["static"], hosts, secure=asked.get("secure", True), port=asked.get("port", 25))
+
+
+def _plan(ask: _Ask) -> dict[str, Any]:
+    return ask.engine().plan(_next_hop(ask.asked)).to_json()
+
+
+def _check(ask: _Ask) -> dict[str, Any]:
+    return ask.engine().check(_next_hop(ask.asked)).to_json()
+
+
+def _verify(ask: _Ask) -> dict[str, Any]:
+    engine = ask.engine()
+    (host,) = (host for host in engine.plan(_next_hop(ask.asked["next_hop"])).hosts if host.host == ask.asked["host"])
+    return engine.verify(host, ask.chain("chain")).to_json()
+
+
+def _match(ask: _Ask) -> dict[str, Any]:
+    reference_ids = ask.asked["names"]
+    return dane.verify(ask.chain("chain"), ask.records(), reference_ids, now=ask.time(), config=ask.config).to_json()
+
+
+def _pkix(ask: _Ask) -> dict[str, Any]:
+    trust, name = TrustStore(ask.chain("trust")), ask.asked["name"]
+    return pkix.verify(ask.chain("chain"), trust, name, now=ask.time(), config=ask.config).to_json()
+
+
+def _raw_public_key(ask: _Ask) -> dict[str, Any]:
+    key = bytes.fromhex(ask.asked["spki"])
+    return dane.verify_raw_public_key(key, ask.records(), config=ask.config).to_json()
+
+
+def _identity(ask: _Ask) -> dict[str, Any]:
+    return {"matches": identity.matches(ask.asked["presented"], ask.asked["reference"])}
+
+
+def _tlsa(ask: _Ask) -> dict[str, Any]:
+    records = [Tlsa.parse(text) for text in ask.asked]
+    rrset = TlsaRRset(records)
+    usable, considered = rrset.usable(ask.config), rrset.considered(ask.config)
+    return {
+        "records": [
+            {"text": str(record), "usable": record in usable, "considered": record in considered} for record in records
+        ]
+    }
+
+
+def _tlsa_rdata(ask: _Ask) -> dict[str, Any]:
+    try:
+        return {"text": str(Tlsa.from_rdata(bytes.fromhex(ask.asked)))}
+    except ValueError:
+        return {"malformed": True}
+
+
+def _canonical(ask: _Ask) -> dict[str, Any]:
+    return {"name": names.canonical(ask.asked)}
+
+
+def _parsed_next_hop(ask: _Ask) -> dict[str, Any]:
+    return NextHop.parse(ask.asked).to_json()
+
+
+_ASKS: dict[str, Callable[[_Ask], dict[str, Any]]] = {
+    "plan": _plan,
+    "check": _check,
+    "verify": _verify,
+    "match": _match,
+    "pkix": _pkix,
+    "raw_public_key": _raw_public_key,
+    "identity": _identity,
+    "tlsa": _tlsa,
+    "tlsa_rdata": _tlsa_rdata,
+    "canonical": _canonical,
+    "next_hop": _parsed_next_hop,
+}
