@@ -1,0 +1,149 @@
+"""Writes src/mailtlspolicy/tour.json, the world that is built into the library: one domain for each kind of decision.
+
+Run it from the top folder: `python -m vectors.make_tour`. Every run writes the same bytes. The certificates are made as
+those of the vectors are; all are issued by the row `ta` of their table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from vectors.make_certificates import PAST, ROWS, Certificate, cn, pem, server
+
+OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "src" / "mailtlspolicy" / "tour.json"
+
+
+def leaf(host: str, *names: str, key: str = "", not_after: str = "20350101000000") -> Certificate:
+    """The certificate of one server, with these names in subjectAltName, the host's own if none is given."""
+    return Certificate(
+        f"tour {host}",
+        f"the server {host}",
+        "ta",
+        server(*(names or (host,))),
+        name=cn(host),
+        key=f"p256 tour {key or host}",
+        not_after=not_after,
+    )
+
+
+AUTHORITY = ROWS["ta"]
+PROVIDER = leaf("mx1.provider.example")
+PLAIN = leaf("mail.plain.example")
+UNUSABLE = leaf("mx.unusable.example")
+CUSTOMER = leaf("mail.customer.example")
+LEGACY = leaf("mx.legacy.example")
+IMPLICIT = leaf("implicit.example")
+ANCHOR = leaf("mx.anchor.example", "anchor.example")
+ROLLOVER_BEFORE = leaf("mx.rollover.example", key="mx.rollover.example, before")
+ROLLOVER_AFTER = leaf("mx.rollover.example", key="mx.rollover.example, after")
+MISMATCH = leaf("mx.mismatch.example")
+MISMATCH_PUBLISHED = leaf("mx.mismatch.example", key="mx.mismatch.example, before")
+EXPIRED = leaf("mx.expired.example", not_after=PAST)
+NOSTARTTLS = leaf("mx.nostarttls.example")
+
+
+def tlsa(usage: int, selector: int, certificate: Certificate) -> str:
+    """The text of a TLSA record with a SHA-256 digest."""
+    selected = certificate.pair.spki if selector else certificate.der()
+    return f"TLSA {usage} {selector} 1 {hashlib.sha256(selected).hexdigest()}"
+
+
+def shows(certificate: Certificate, **more: Any) -> dict[str, Any]:
+    """A server on port 25 that presents a certificate and its issuer."""
+    return {"25": {"starttls": "ok", "chain": chain(certificate)} | more}
+
+
+def chain(certificate: Certificate) -> list[str]:
+    """A chain as the format of worlds has it, leaf first."""
+    return [f"pem:{pem(der)}" for der in (certificate.der(), AUTHORITY.der())]
+
+
+SECURE: dict[str, list[str]] = {
+    # The aliases of whole domains stand here: no zone has one at its own top.
+    "example": [
+        "renamed CNAME signed.example.",
+        "loop CNAME pool.example.",
+        "pool CNAME loop.example.",
+    ],
+    # The provider that most of the domains below are hosted at
+    "provider.example": [
+        "mx1 A 192.0.2.1",
+        "mx1 AAAA 2001:db8::1",
+        f"_25._tcp.mx1 {tlsa(3, 1, PROVIDER)}",
+    ],
+    "signed.example": ["@ MX 10 mx1.provider.example."],
+    "alias.example": ["@ MX 10 mail", "mail CNAME mx1.provider.example."],
+    "customer.example": [
+        "@ MX 10 mail",
+        "mail CNAME mx.legacy.example.",
+        f"_25._tcp.mail {tlsa(3, 1, CUSTOMER)}",
+    ],
+    "implicit.example": ["@ A 192.0.2.30", f"_25._tcp {tlsa(3, 1, IMPLICIT)}"],
+    "nullmx.example": ["@ MX 0 ."],
+    "mixed.example": [
+        "@ MX 10 old",
+        "@ MX 20 mail.plain.example.",
+        "@ MX 30 mx1.provider.example.",
+        "@ MX 40 mx.broken-tlsa.example.",
+    ],
+    "anchor.example": [
+        "@ MX 10 mx",
+        "mx A 192.0.2.40",
+        f"_25._tcp.mx {tlsa(2, 0, AUTHORITY)}",
+    ],
+    "rollover.example": [
+        "@ MX 10 mx",
+        "mx A 192.0.2.41",
+        f"_25._tcp.mx {tlsa(3, 1, ROLLOVER_BEFORE)}",
+        f"_25._tcp.mx {tlsa(3, 1, ROLLOVER_AFTER)}",
+    ],
+    "unusable.example": ["@ MX 10 mx", "mx A 192.0.2.42", f"_25._tcp.mx {tlsa(1, 1, UNUSABLE)}"],
+    "broken-tlsa.example": ["@ MX 10 mx", "mx A 192.0.2.43"],
+    "mismatch.example": ["@ MX 10 mx", "mx A 192.0.2.44", f"_25._tcp.mx {tlsa(3, 1, MISMATCH_PUBLISHED)}"],
+    "expired.example": ["@ MX 10 mx", "mx A 192.0.2.45", f"_25._tcp.mx {tlsa(2, 0, AUTHORITY)}"],
+    "nostarttls.example": ["@ MX 10 mx", "mx A 192.0.2.46", f"_25._tcp.mx {tlsa(3, 1, NOSTARTTLS)}"],
+}
+
+INSECURE: dict[str, list[str]] = {
+    "unsigned.example": ["@ MX 10 mx1.provider.example."],
+    "plain.example": ["@ MX 10 mail", "mail A 192.0.2.10"],
+    "cleartext.example": ["@ MX 10 mail", "mail A 192.0.2.11"],
+    "legacy.example": ["mx A 192.0.2.20"],
+}
+
+WORLD: dict[str, Any] = {
+    "version": 1,
+    "now": "2026-01-01T00:00:00Z",
+    "zones": {
+        **{zone: {"security": "secure", "records": records} for zone, records in SECURE.items()},
+        **{zone: {"security": "insecure", "records": records} for zone, records in INSECURE.items()},
+        "bogus.example": {"security": "bogus", "records": ["@ MX 10 mx1.provider.example."]},
+    },
+    "failures": [{"name": "_25._tcp.mx.broken-tlsa.example", "type": "TLSA", "kind": "servfail"}],
+    "servers": {
+        "192.0.2.1": shows(PROVIDER),
+        "2001:db8::1": shows(PROVIDER),
+        "192.0.2.10": shows(PLAIN),
+        "192.0.2.11": {"25": {"starttls": "absent"}},
+        "192.0.2.20": shows(LEGACY, by_sni={"mail.customer.example": chain(CUSTOMER)}),
+        "192.0.2.30": shows(IMPLICIT),
+        "192.0.2.40": shows(ANCHOR),
+        "192.0.2.41": shows(ROLLOVER_AFTER),
+        "192.0.2.42": shows(UNUSABLE),
+        "192.0.2.44": shows(MISMATCH),
+        "192.0.2.45": shows(EXPIRED),
+        "192.0.2.46": {"25": {"starttls": "absent"}},
+    },
+}
+
+
+def text() -> str:
+    """What the file holds."""
+    return json.dumps(WORLD, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    OUTPUT.write_text(text(), encoding="ascii", newline="\n")
