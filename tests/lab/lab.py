@@ -1,0 +1,245 @@
+"""The lab put together: certificates, zones and servers of all scenarios, NSD, and two Unbounds.
+
+Started inside a network namespace of its own (`python -m tests.lab`), it has the loopback addresses to itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+from attrs import frozen
+
+from tests.lab import pki, servers, zones
+from tests.lab.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.lab.scenarios import Scenario, Server
+
+RESOLVER = "127.0.0.1"
+OBLIVIOUS_RESOLVER = "127.0.0.2"
+"""A recursive resolver that does not validate."""
+NAME_SERVER = "127.0.0.53"
+_START_SECONDS = 10
+_STOP_SECONDS = 5
+_QUESTION = re.compile(r"info: 127\.0\.0\.1 (\S+)\. (\w+) IN$", re.MULTILINE)
+
+_NSD_CONF = """\
+server:
+    ip-address: {address}@53
+    username: ""
+    zonesdir: "{directory}"
+    database: ""
+    pidfile: "{directory}/nsd.pid"
+    zonelistfile: "{directory}/zone.list"
+    xfrdfile: "{directory}/xfrd.state"
+    xfrdir: "{directory}"
+    logfile: "{directory}/nsd.log"
+    server-count: 1
+    do-ip6: no
+    rrl-ratelimit: 0
+remote-control:
+    control-enable: no
+"""
+
+_UNBOUND_CONF = """\
+server:
+    interface: {address}
+    port: 53
+    do-ip6: no
+    do-daemonize: no
+    num-threads: 1
+    username: ""
+    chroot: ""
+    directory: "{directory}"
+    pidfile: "{directory}/unbound-{address}.pid"
+    logfile: "{directory}/unbound-{address}.log"
+    use-syslog: no
+    log-queries: yes
+    ede: yes
+    rrset-roundrobin: no
+    module-config: "{modules}"
+    root-hints: "{directory}/hints"
+    trust-anchor-file: "{directory}/anchor"
+    trust-anchor-signaling: no
+    do-not-query-localhost: no
+    local-zone: "test." transparent
+    access-control: 127.0.0.0/8 allow
+remote-control:
+    control-enable: no
+"""
+
+
+@frozen
+class Placed:
+    """A server of a scenario at its address; formats as the address, or as a TLSA record of its leaf."""
+
+    server: Server
+    address: str
+    leaf: pki.Certificate
+
+    def __format__(self, spec: str) -> str:
+        return format(self.leaf, spec) if spec else self.address
+
+
+@frozen
+class World:
+    """A scenario with its names and servers filled in."""
+
+    scenario: Scenario
+    names: Mapping[str, str]
+    servers: Mapping[str, Placed]
+    authorities: Mapping[str, pki.Certificate]
+
+    def fill(self, text: str) -> str:
+        """Replace what stands in braces."""
+        return text.format(**self.names, **self.servers, **self.authorities)
+
+    def absolute(self, name: str) -> str:
+        """A name of the scenario without the final dot; relative ones belong below its signed name."""
+        return _absolute(self.fill(name), self.names["signed"])
+
+    @property
+    def next_hop(self) -> str:
+        return self.fill(self.scenario.next_hop).rstrip(".").replace(".]", "]")
+
+    def records(self, security: str) -> zones.Records:
+        """The records of one of the four zones."""
+        forged = self.scenario.forged if security == "signed" else ()
+        return zones.Records(self.names[security], self.fill(getattr(self.scenario, security)), forged)
+
+
+def _names(scenario: Scenario) -> dict[str, str]:
+    return {security: f"{scenario.name}.{security}.test." for security in zones.SECURITIES}
+
+
+def _absolute(name: str, origin: str) -> str:
+    """A name without the final dot; one that has none yet is relative to the origin."""
+    return (name if name.endswith(".") else origin if name == "@" else f"{name}.{origin}").rstrip(".")
+
+
+def _place(scenario: Scenario, server: Server, address: str, authorities: Mapping[str, pki.Certificate]) -> Placed:
+    names = _names(scenario)
+    leaf = pki.issue(
+        server.common_name.format(**names).rstrip("."),
+        authorities[server.issuer] if server.issuer else None,
+        names=[_absolute(name.format(**names), names["signed"]) for name in server.names],
+        expired=server.expired,
+    )
+    return Placed(server, address, leaf)
+
+
+def _listeners(directory: Path, worlds: Sequence[World]) -> Iterator[servers.Listener]:
+    other = directory / "other.pem"
+    pki.write_chain(other, pki.issue("other chain"), ())
+    for world in worlds:
+        for placed in world.servers.values():
+            server = placed.server
+            chain = directory / f"{placed.address}.pem"
+            pki.write_chain(chain, placed.leaf, [world.authorities[word] for word in server.sends])
+            if server.starttls != "down":
+                only_for = server.only_for and world.absolute(server.only_for)
+                yield servers.Listener(
+                    placed.address, chain, only_for, other if only_for else None, server.starttls, server.port
+                )
+
+
+@contextmanager
+def _program(*command: str) -> Iterator[None]:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_answer(address: str, name: str, rdtype: str) -> None:
+    """Wait until a server answers a question without an error."""
+    question = dns.message.make_query(name, rdtype)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if dns.query.udp(question, address, timeout=0.1).rcode() == 0:
+                return
+        except (OSError, dns.exception.DNSException):
+            pass
+        time.sleep(0.01)
+    raise RuntimeError(f"{address} does not answer {name} {rdtype} after {_START_SECONDS} seconds")
+
+
+@frozen
+class Lab:
+    """The running lab."""
+
+    directory: Path
+    worlds: Mapping[str, World]
+    journal: servers.Journal
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What posttls-finger has to find in its environment."""
+        return {"MAIL_CONFIG": str(self.directory)}
+
+    def questions(self) -> set[str]:
+        """What the validating resolver has been asked so far: `name TYPE`."""
+        log = (self.directory / f"unbound-{RESOLVER}.log").read_text("utf-8")
+        return {f"{name} {rdtype}" for name, rdtype in _QUESTION.findall(log)}
+
+
+@contextmanager
+def run(directory: Path) -> Iterator[Lab]:
+    """Start everything; stop it at the end of the block."""
+    authorities = pki.authorities()
+    addresses = (f"127.1.{number // 250}.{number % 250 + 1}" for number in range(62500))
+    worlds = [
+        World(
+            scenario,
+            _names(scenario),
+            {
+                label: _place(scenario, server, next(addresses), authorities)
+                for label, server in scenario.servers.items()
+            },
+            authorities,
+        )
+        for scenario in SCENARIOS
+    ]
+    files = zones.write_zones(
+        directory,
+        NAME_SERVER,
+        OBLIVIOUS_RESOLVER,  # Unbound refuses what is not recursive
+        {security: [world.records(security) for world in worlds] for security in zones.SECURITIES},
+    )
+    nsd, unbound, oblivious = (directory / name for name in ("nsd.conf", "unbound.conf", "oblivious.conf"))
+    zone_lines = [f'zone:\n    name: "{origin}"\n    zonefile: "{file}"\n' for origin, file in files.items()]
+    nsd.write_text(_NSD_CONF.format(address=NAME_SERVER, directory=directory) + "".join(zone_lines))
+    configure = partial(_UNBOUND_CONF.format, directory=directory)
+    unbound.write_text(configure(address=RESOLVER, modules="validator iterator"))
+    oblivious.write_text(configure(address=OBLIVIOUS_RESOLVER, modules="iterator"))
+    main_cf = directory / "main.cf"
+    main_cf.write_text("compatibility_level = 3.6\nmyhostname = client.lab.test\n")
+    os.utime(main_cf, (1, 1))  # Postfix waits 1.5 s for a younger file to settle
+    with ExitStack() as stack:
+        journal = stack.enter_context(servers.serve(list(_listeners(directory, worlds))))
+        stack.enter_context(_program("nsd", "-d", "-c", str(nsd)))
+        stack.enter_context(_program("unbound", "-d", "-c", str(unbound)))
+        stack.enter_context(_program("unbound", "-d", "-c", str(oblivious)))
+        for address in (NAME_SERVER, RESOLVER, OBLIVIOUS_RESOLVER):
+            _await_answer(address, ".", "SOA")
+        yield Lab(directory, {world.scenario.name: world for world in worlds}, journal)
