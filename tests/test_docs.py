@@ -1,0 +1,103 @@
+"""Every example of the README, the documentation and the docstrings runs and shows what it says it shows.
+
+A page runs from top to bottom, its blocks in one namespace:
+
+- ```python: run; with `>>>` prompts, as a doctest.
+- ```console: of each line with `$`, the `mailtlspolicy` commands are run, and what they print must be what follows.
+
+`python -m tests.test_docs` writes what the commands print now into the pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mailtlspolicy
+from mailtlspolicy.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOP = Path(__file__).resolve().parent.parent
+PAGES = [TOP / "README.md", *sorted(path for path in (TOP / "docs").rglob("*.md") if "_build" not in path.parts)]
+MODULES = sorted(module.name for module in pkgutil.walk_packages(mailtlspolicy.__path__, "mailtlspolicy."))
+
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str, int]]:
+    """Language, text and first line of every block that runs."""
+    text = page.read_text("utf-8")
+    for block in BLOCK.finditer(text):
+        yield block[1], block[2], text.count("\n", 0, block.start()) + 2
+
+
+def run_python(source: str, page: Path, line: int, names: dict[str, Any]) -> None:
+    if not source.lstrip().startswith(">>>"):
+        exec(compile("\n" * (line - 1) + source, page, "exec"), names)
+        return
+    test = doctest.DocTestParser().get_doctest(source, names, page.name, str(page), line - 1)
+    test.globs = names  # so that the blocks of a page share one namespace
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    assert not runner.run(test, out=report.append, clear_globs=False).failed, "".join(report)
+
+
+def run_console(block: str) -> str:
+    """The block with what the commands print now."""
+    shown: list[str] = []
+    for part in re.split(r"^(?=\$ )", block, flags=re.MULTILINE):
+        line = part.partition("\n")[0]
+        ours = [command for command in line.removeprefix("$ ").split(" && ") if is_ours(command)]
+        shown.append(line + "\n" + "".join(map(printed, ours)) if ours else part)
+    return "".join(shown)
+
+
+def is_ours(command: str) -> bool:
+    return bool(command) and Path(command.split(maxsplit=1)[0]).name == "mailtlspolicy"
+
+
+def printed(command: str) -> str:
+    """What a command prints on standard output and standard error."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), contextlib.suppress(SystemExit):
+        main(shlex.split(command)[1:])
+    return "".join(f"{line}\n" for line in map(str.rstrip, output.getvalue().rstrip().split("\n")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    monkeypatch.syspath_prepend(TOP / "docs" / "examples")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for language, text, line in blocks(page):
+        if language == "console":
+            assert run_console(text) == text, f"{page}, line {line}"
+        else:
+            run_python(text, page, line, names)
+
+
+@pytest.mark.parametrize("name", ["mailtlspolicy", *(name for name in MODULES if not name.endswith("__main__"))])
+def test_the_examples_of_a_module_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(
+            BLOCK.sub(
+                lambda block: block[0].replace(block[2], run_console(block[2])) if block[1] == "console" else block[0],
+                path.read_text("utf-8"),
+            ),
+            "utf-8",
+        )
