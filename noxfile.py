@@ -34,7 +34,8 @@ def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that the package claims to work with."""
     session.install("-e", ".", "--resolution", "lowest-direct")
     session.install(*_groups("tests"))
-    session.run("pytest", *session.posargs)
+    # Which certificates `cryptography` refuses, and libssl does not, depends on its version.
+    session.run("pytest", "--ignore=tests/differential", *session.posargs)
 
 
 @nox.session
