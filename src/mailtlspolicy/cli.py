@@ -19,6 +19,7 @@ from mailtlspolicy.adapters.smtp import SmtpProber
 from mailtlspolicy.config import Config
 from mailtlspolicy.drivers import drive
 from mailtlspolicy.engine import Engine, keep_order
+from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.recording import Recorder
 from mailtlspolicy.rendering import check_text, plan_text, verdict_text
@@ -127,7 +128,7 @@ def _resolver(arguments: argparse.Namespace, *, trust_ad: bool | None) -> DnsRes
     return DnsResolver(nameservers=[arguments.resolver], trust_ad=trust_ad)
 
 
-def _engine(arguments: argparse.Namespace, config: Config) -> Engine:
+def _engine(arguments: argparse.Namespace, config: Config, *, connects: bool) -> Engine:
     if arguments.world is not None:
         if arguments.resolver is not None:
             raise ValueError("--world and --resolver exclude each other")
@@ -136,12 +137,13 @@ def _engine(arguments: argparse.Namespace, config: Config) -> Engine:
     resolver = _resolver(arguments, trust_ad=arguments.trust_ad or None)
     if not resolver.trusted:
         _warn("the resolver is not on loopback: no answer counts as secure, and DANE never applies (see --trust-ad)")
-    return Engine(resolver, connector=SmtpProber(), shuffle=keep_order, config=config)
+    connector = SmtpProber() if connects else None  # which asks the system for its name
+    return Engine(resolver, connector=connector, shuffle=keep_order, config=config)
 
 
-def _recorded(arguments: argparse.Namespace) -> tuple[Engine, Recorder]:
+def _recorded(arguments: argparse.Namespace, *, connects: bool) -> tuple[Engine, Recorder]:
     """The engine, its resolver and connector wrapped to be written down, at one time for the whole run."""
-    engine = _engine(arguments, _config(arguments.settings))
+    engine = _engine(arguments, _config(arguments.settings), connects=connects)
     recorder = Recorder(engine.resolver, engine.connector)
     now = engine.clock()
     recorded = evolve(engine, resolver=recorder, connector=recorder, clock=lambda: now)
@@ -164,7 +166,7 @@ def _print(arguments: argparse.Namespace, data: dict[str, Any], text: str) -> No
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    engine, recorder = _recorded(arguments)
+    engine, recorder = _recorded(arguments, connects=False)
     plan = engine.plan(arguments.next_hop)
     _write_record(arguments, engine, recorder)
     _print(arguments, plan.to_json(), plan_text(plan, explain=arguments.explain))
@@ -172,7 +174,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    engine, recorder = _recorded(arguments)
+    engine, recorder = _recorded(arguments, connects=True)
     check = engine.check(arguments.next_hop)
     _write_record(arguments, engine, recorder)
     _print(arguments, check.to_json(), check_text(check, explain=arguments.explain))
@@ -193,7 +195,7 @@ def _vectors(arguments: argparse.Namespace) -> int:
     if not corpus:
         raise ValueError("there are no vectors")
     failures = {vector.id: wrong for vector in corpus if (wrong := vectors.run(vector)) is not None}
-    data = {"version": 1, "passed": len(corpus) - len(failures), "failed": failures}
+    data = {"version": VERSION, "passed": len(corpus) - len(failures), "failed": failures}
     lines = [f"{name}: {wrong}" for name, wrong in failures.items()]
     _print(arguments, data, "\n".join([*lines, f"{data['passed']} passed, {len(failures)} failed"]))
     return NO if failures else OK
