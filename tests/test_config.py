@@ -9,9 +9,9 @@ import pytest
 from attrs import fields
 
 from mailtlspolicy import Config
-from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx, Sts
+from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx, Sts, StsMediaType, StsOnDnsError, StsWithDane
 
-# A setting of every field as text, and what it means; never the default, except for `sts`, which has one value only.
+# A setting of every field as text, and what it means; never the default.
 SETTINGS: list[tuple[str, str, Any]] = [
     ("dane", "mandatory", Dane.MANDATORY),
     ("insecure_mx", "encrypt", InsecureMx.ENCRYPT),
@@ -19,6 +19,9 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("ip_versions", "6,4", (6, 4)),
     ("opportunistic_sni", "false", False),
     ("sts", "off", Sts.OFF),
+    ("sts_with_dane", "both", StsWithDane.BOTH),
+    ("sts_on_dns_error", "defer", StsOnDnsError.DEFER),
+    ("sts_media_type", "ignore", StsMediaType.IGNORE),
     ("usages", "3", (3,)),
     ("digest_order", "1, 2", (1, 2)),
     ("extra_digests", "3=sha3_256, 4=sha384", ((3, "sha3_256"), (4, "sha384"))),
@@ -33,6 +36,8 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("max_chain_octets", "3", 3),
     ("max_signatures", "3", 3),
     ("max_name_constraint_checks", "3", 3),
+    ("max_policy_octets", "3", 3),
+    ("max_fetch_seconds", "3", 3),
 ]
 
 
@@ -45,7 +50,7 @@ def test_every_field_is_set_by_text_and_survives_json(key: str, text: str, value
     config = Config.from_settings({key: text})
     assert getattr(config, key) == value
     data = json.loads(json.dumps(config.to_json()))
-    assert list(data) == ([] if key == "sts" else [key])
+    assert list(data) == [key]
     assert Config.from_json(data) == config
 
 
@@ -57,6 +62,9 @@ def test_the_defaults_are_those_of_the_documented_decisions() -> None:
     assert config.ip_versions == (4, 6)
     assert (config.usages, config.digest_order, config.min_rsa_bits) == ((2, 3), (2, 1), 1024)
     assert config.opportunistic_sni is True
+    assert (config.sts, config.sts_with_dane) == ("on", "exempt")
+    assert (config.sts_on_dns_error, config.sts_media_type) == ("continue", "require")
+    assert (config.max_policy_octets, config.max_fetch_seconds) == (65_536, 60)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,7 @@ def test_the_defaults_are_those_of_the_documented_decisions() -> None:
         ("ip_versions", "4,4"),
         ("opportunistic_sni", "yes"),
         ("opportunistic_sni", "True"),
-        ("sts", "on"),
+        ("sts", "maybe"),
         ("usages", "1"),  # RFC7671-4-a and RFC 7672 section 3.1.3: no setting enables PKIX usages
         ("usages", "0,2,3"),
         ("usages", "3,x"),

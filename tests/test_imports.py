@@ -16,18 +16,18 @@ PACKAGE = Path(mailtlspolicy.__file__).parent
 # From the bottom up. Modules of one layer may import one another as long as no cycle comes about, which Python itself
 # would report.
 LAYERS = [
-    {"words", "json_version"},
+    {"words", "json_version", "times"},
     {"names", "pem", "levels"},
     {"config", "trace", "effects", "verdict"},
     {"tlsa", "certificates", "constraints", "paths", "identity"},
     {"dane", "pkix"},
     {"lookups"},
     {"mx"},
-    {"hosts"},
+    {"hosts", "sts"},
     {"plan_values", "plan"},
     {"check"},
-    {"engine", "drivers"},
-    {"adapters", "world", "recording", "doctor"},
+    {"engine", "drivers", "fetching", "stores"},
+    {"adapters", "conformance", "world", "recording", "doctor"},
     {"vectors", "rendering"},
     {"cli"},
     {"__init__", "__main__"},

@@ -38,9 +38,31 @@ class AddressFamilies(Word):
 
 
 class Sts(Word):
-    """Whether MTA-STS (RFC 8461) is applied; this version does not implement it."""
+    """Whether MTA-STS (RFC 8461) is applied."""
 
+    ON = "on"
     OFF = "off"
+
+
+class StsWithDane(Word):
+    """What a policy demands of a host that DANE authenticates behind a secure MX RRset (RFC 8461 sections 2 and 5)."""
+
+    EXEMPT = "exempt"
+    BOTH = "both"
+
+
+class StsOnDnsError(Word):
+    """What a failed lookup of the `_mta-sts` record means where no policy is cached (RFC 8461 section 3.3)."""
+
+    CONTINUE = "continue"
+    DEFER = "defer"
+
+
+class StsMediaType(Word):
+    """Whether a policy has to be served as text/plain (RFC 8461 section 3.2)."""
+
+    REQUIRE = "require"
+    IGNORE = "ignore"
 
 
 # Digests that a private or later matching type may be mapped to (RFC 7671 section 9), by their `hashlib` name.
@@ -98,7 +120,14 @@ class Config:
         ip_versions: the IP versions that this system can connect over, in the order of preference; the addresses of
             others are not asked for (RFC 5321 section 5.2).
         opportunistic_sni: send the MX hostname as SNI where neither DANE nor a policy prescribes one.
-        sts: `off`, the only value in this version: MTA-STS is not implemented yet.
+        sts: whether MTA-STS is applied, `on` or `off`; `on` needs an engine with a fetcher.
+        sts_with_dane: where DANE authenticates a host behind a secure MX RRset, an MTA-STS policy is only observed
+            (`exempt`) or holds as well (`both`, the letter of RFC 8461 section 5). Behind an insecure MX RRset it
+            always holds.
+        sts_on_dns_error: a failed lookup of the `_mta-sts` record, with no policy cached, lets mail `continue` without
+            a policy (RFC 8461 section 3.3) or makes it wait (`defer`).
+        sts_media_type: a policy of another type than text/plain is refused (`require`) or taken (`ignore`). RFC 8461
+            section 3.2.
         usages: the certificate usages that local policy accepts, out of 2 and 3; a record of another usage is
             unusable. 0 and 1 can not be enabled (RFC 7672 section 3.1.3, RFC 7671 section 4).
         digest_order: digest matching types, strongest first (RFC 7671 section 9); a digest type that is not listed is
@@ -115,6 +144,8 @@ class Config:
         max_chain_octets: octets of DER in such a chain.
         max_signatures: signatures checked in one verification.
         max_name_constraint_checks: comparisons of a name with a name constraint in one verification.
+        max_policy_octets: octets of an MTA-STS policy; a longer one is a failed fetch.
+        max_fetch_seconds: seconds that the fetch of a policy may take, from lookup to last octet.
     """
 
     dane: Dane = field(default=Dane.OPPORTUNISTIC, converter=Dane)
@@ -122,7 +153,10 @@ class Config:
     address_families: AddressFamilies = field(default=AddressFamilies.EITHER, converter=AddressFamilies)
     ip_versions: tuple[int, ...] = field(default=(4, 6), converter=_numbers)
     opportunistic_sni: bool = field(default=True, validator=_boolean)
-    sts: Sts = field(default=Sts.OFF, converter=Sts)
+    sts: Sts = field(default=Sts.ON, converter=Sts)
+    sts_with_dane: StsWithDane = field(default=StsWithDane.EXEMPT, converter=StsWithDane)
+    sts_on_dns_error: StsOnDnsError = field(default=StsOnDnsError.CONTINUE, converter=StsOnDnsError)
+    sts_media_type: StsMediaType = field(default=StsMediaType.REQUIRE, converter=StsMediaType)
     usages: tuple[int, ...] = field(default=(2, 3), converter=_numbers)
     digest_order: tuple[int, ...] = field(default=(2, 1), converter=_numbers)
     extra_digests: tuple[tuple[int, str], ...] = field(default=(), converter=_digests)
@@ -137,6 +171,8 @@ class Config:
     max_chain_octets: int = _limit(102_400)  # as OpenSSL's default for a certificate message (100 KiB)
     max_signatures: int = _limit(128)  # as the budget of the verifier in `cryptography`
     max_name_constraint_checks: int = _limit(65_536)  # a hundred names against hundreds of constraints
+    max_policy_octets: int = _limit(65_536)  # RFC 8461 section 3.3 suggests 64 kilobytes
+    max_fetch_seconds: int = _limit(60)  # RFC 8461 section 3.3 suggests one minute
 
     @ip_versions.validator
     def _check_ip_versions(self, _: Attribute[tuple[int, ...]], value: tuple[int, ...]) -> None:

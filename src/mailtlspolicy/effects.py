@@ -14,7 +14,7 @@ It never does I/O itself. A failure of the outside world is a result (`LookupFai
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from attrs import frozen
 
@@ -22,10 +22,13 @@ from mailtlspolicy.levels import TlsLevel
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
-    from mailtlspolicy.tlsa import Tlsa  # the type alone: a layer that stands above this one
+    # the types alone: layers that stand above this one
+    from mailtlspolicy.sts.cache import Entry
+    from mailtlspolicy.tlsa import Tlsa
 
 _R = TypeVar("_R")
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 MAX_TTL = 2**31 - 1  # seconds (RFC 2181 section 8)
@@ -166,15 +169,141 @@ class ProbeFailure:
     detail: str = ""
 
 
+@frozen
+class Fetch(Effect["Fetched | FetchFailure"]):
+    """A policy to be fetched by HTTPS GET, which RFC 8461 section 3.3 surrounds with conditions.
+
+    The certificate is valid for the policy host by a DNS-ID, and the SNI is that name; no redirect is followed, no
+    HTTP cache used.
+
+    Attributes:
+        policy_host: the host to be asked, and the name for SNI and certificate.
+        max_octets: a longer body is a failure.
+        max_seconds: the time for all of it: lookups, connection, response.
+    """
+
+    policy_host: str
+    max_octets: int
+    max_seconds: int
+
+    @property
+    def url(self) -> str:
+        """The URL (RFC 8461 section 3.2)."""
+        return f"https://{self.policy_host}/.well-known/mta-sts.txt"
+
+
+@frozen
+class Fetched:
+    """An HTTPS response, whatever its status, from a host with a valid certificate.
+
+    Attributes:
+        status: the HTTP status code.
+        content_type: the Content-Type header as received, or None without one.
+        body: the whole body, within the limits of the `Fetch`.
+    """
+
+    status: int
+    content_type: str | None
+    body: bytes
+
+
+class FetchFailureKind(Word):
+    """Why there is no HTTPS response. The first three are errors of the certificate, which reports keep apart."""
+
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
+    CERTIFICATE_NOT_TRUSTED = "certificate-not-trusted"
+    DNS = "dns-error"
+    ADDRESS = "address-refused"
+    CONNECT = "connect-failed"
+    TLS = "tls-failed"
+    HTTP = "http-error"
+    TOO_LONG = "body-too-long"
+    TIMEOUT = "timeout"
+
+    @property
+    def is_webpki(self) -> bool:
+        """Whether the certificate is to blame (RFC 8460 section 4.3.2.2, `sts-webpki-invalid`)."""
+        return self.startswith("certificate-")
+
+
+@frozen
+class FetchFailure:
+    """There is no response, or not all of it."""
+
+    kind: FetchFailureKind
+    detail: str = ""
+
+
+@frozen
+class StoreFailure:
+    """A policy store that could not be read or written, or holds something that is no entry."""
+
+    detail: str
+
+
+@frozen
+class LoadPolicy(Effect["Entry | StoreFailure | None"]):
+    """What the policy store has of a policy domain."""
+
+    domain: str
+
+
+@frozen
+class StorePolicy(Effect["StoreFailure | None"]):
+    """Write an entry, merged with what the store has by then (`sts.cache.merge`)."""
+
+    domain: str
+    entry: Entry
+
+
+@frozen
+class DropPolicy(Effect["StoreFailure | None"]):
+    """Remove an entry, unless the store has another by then."""
+
+    domain: str
+    entry: Entry
+
+
+@frozen
+class ListPolicies(Effect["PolicyPage | StoreFailure"]):
+    """Some entries of the store, those after a cursor; "" stands for the beginning."""
+
+    cursor: str = ""
+
+
+@frozen
+class PolicyPage:
+    """Some entries of a policy store.
+
+    Attributes:
+        entries: policy domains and their entries; what is unreadable is left out and named in `failures`.
+        cursor: stands for the next page, or None after the last.
+        failures: domains whose entry is unreadable, and why.
+    """
+
+    entries: tuple[tuple[str, Entry], ...]
+    cursor: str | None = None
+    failures: tuple[tuple[str, StoreFailure], ...] = ()
+
+
 def ask(effect: Effect[_R]) -> Program[_R]:
     """Yield one effect and return its result, typed."""
     (result,) = yield (effect,)
     return cast("_R", result)
 
 
-def together(*programs: Program[_T]) -> Program[tuple[_T, ...]]:
+@overload
+def together(first: Program[_T], second: Program[_U], /) -> Program[tuple[_T, _U]]: ...
+
+
+@overload
+def together(*programs: Program[_T]) -> Program[tuple[_T, ...]]: ...
+
+
+def together(*programs: Program[Any]) -> Program[tuple[Any, ...]]:
     """Step programs side by side, so that n of them cost one batch a step and not n; return their results in order."""
-    returned: dict[int, _T] = {}
+    returned: dict[int, Any] = {}
     waiting: dict[int, tuple[Effect[Any], ...]] = {}
 
     def step(index: int, results: Sequence[Any] | None) -> None:

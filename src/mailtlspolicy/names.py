@@ -74,6 +74,8 @@ def is_address(text: str) -> bool:
     """
     if text.rpartition(".")[2].isdigit():
         return True
+    if ":" not in text:  # as every IPv6 address has; this spares most names the costly attempt
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -1,0 +1,26 @@
+"""Times as the library has them: aware, in UTC, where no clock is put back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
+
+
+def in_utc(time: datetime) -> datetime:
+    """The same time in UTC.
+
+    Raises:
+        ValueError: the time is naive, or there is none like it in UTC.
+    """
+    if time.utcoffset() is None:
+        raise ValueError("a time has to be aware of its zone")
+    try:
+        return time.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"there is no {time} in UTC") from None
+
+
+def later(time: datetime, delay: timedelta) -> datetime:
+    """A time in UTC after a delay, at most the last one that there is."""
+    return time + min(delay, _LAST - time)
