@@ -143,4 +143,4 @@ def test_the_json_form_is_the_contracts_and_reads_back_equal() -> None:
 
 def test_checking_needs_something_that_connects() -> None:
     with pytest.raises(ValueError, match="connector"):
-        Engine(World.from_json({}).resolver).check("client.test")
+        Engine(World.from_json({}).resolver, config=Config(sts="off")).check("client.test")

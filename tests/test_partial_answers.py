@@ -78,7 +78,7 @@ def planned(
 ) -> tuple[Plan, list[str]]:
     """The plan over a small DNS, and what was asked for it."""
     resolver = SmallDns(given, link_by_link)
-    return Engine(resolver, clock=lambda: NOW, config=Config(**settings)).plan(next_hop), resolver.asked
+    return Engine(resolver, clock=lambda: NOW, config=Config(sts="off", **settings)).plan(next_hop), resolver.asked
 
 
 def family(word: str, address: str) -> Given:
@@ -315,4 +315,6 @@ def test_an_answer_to_nothing_is_refused_and_never_read_as_absence(at: tuple[str
             return Answer(question, secure=True, complete=False) if wrong else answer
 
     with pytest.raises(TypeError, match="incomplete"):
-        Engine(Broken(one_host(Given((V4,)), Given())), clock=lambda: NOW).plan("client.example")
+        Engine(Broken(one_host(Given((V4,)), Given())), clock=lambda: NOW, config=Config(sts="off")).plan(
+            "client.example"
+        )

@@ -56,7 +56,8 @@ class CheckedServer:
         host: the MX hostname.
         address: the address connected to, or None where the host is skipped.
         result: what became of it.
-        security: `verified` where the duties hold and the host was chosen securely, `trusted` where it was not,
+        security: `verified` where the duties hold and the host was chosen securely (by a secure MX RRset, the operator
+            or a policy of mode `enforce`), `trusted` where it was not,
             `untrusted` for TLS without a duty, `cleartext` where mail may go unencrypted; None where it may not go.
         verdict: on the certificates, where there was a TLS session.
         detail: what the server or the network said.
@@ -162,5 +163,6 @@ def _judged(
         return CheckedServer(host.host, address, CheckResult.NOT_AUTHENTICATED, None, verdict, detail)
     security = Security.UNTRUSTED
     if verdict.authenticated:  # RFC 7672 section 2.2.1: an insecure choice of host is never reported as secure delivery
-        security = Security.VERIFIED if plan.mx_secure else Security.TRUSTED
+        vouched_for = plan.mx_secure or (host.sts_match and plan.sts is not None and plan.sts.is_enforced)
+        security = Security.VERIFIED if vouched_for else Security.TRUSTED
     return CheckedServer(host.host, address, CheckResult.OK, security, verdict, detail)

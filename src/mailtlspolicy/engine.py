@@ -1,7 +1,7 @@
-"""The injected parts held together: a resolver, a connector, a trust store, a clock and a configuration.
+"""The injected parts held together: resolver, fetcher, policy store, connector, trust store, clock and configuration.
 
 `Engine` is synchronous, `AsyncEngine` asynchronous; both run the same programs and give equal results. An engine has no
-state of its own and may be shared among threads or tasks as far as the injected parts may.
+state beside its policy store, and may be shared among threads or tasks as far as the injected parts may.
 """
 
 from __future__ import annotations
@@ -13,22 +13,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import field, frozen
 
 from mailtlspolicy.check import check
-from mailtlspolicy.config import Config
+from mailtlspolicy.config import Config, Sts
 from mailtlspolicy.drivers import adrive, drive
-from mailtlspolicy.effects import Lookup, Probe
+from mailtlspolicy.effects import DropPolicy, Fetch, ListPolicies, LoadPolicy, Lookup, Probe, StorePolicy
+from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
 from mailtlspolicy.mx import NextHop
+from mailtlspolicy.names import canonical
 from mailtlspolicy.plan import plan
 from mailtlspolicy.plan_values import HostPlan
+from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
+from mailtlspolicy.sts.examine import examine
+from mailtlspolicy.sts.refresh import refresh
+from mailtlspolicy.times import in_utc
 from mailtlspolicy.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailtlspolicy.check import Check
-    from mailtlspolicy.effects import Answer, Effect, LookupFailure, Probed, ProbeFailure
+    from mailtlspolicy.effects import Answer, Effect, LookupFailure, Probed, ProbeFailure, Program
+    from mailtlspolicy.fetching import AsyncFetcher, Fetcher
     from mailtlspolicy.mx import MxHost, Shuffle
     from mailtlspolicy.pkix import TrustStore
     from mailtlspolicy.plan_values import Plan, SkippedHost
+    from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.sts.examine import Examination
+    from mailtlspolicy.sts.refresh import RefreshReport
 
 
 class Resolver(Protocol):
@@ -59,12 +69,27 @@ class AsyncConnector(Protocol):
         """As `Connector.probe`."""
 
 
+REFRESHED_AT_ONCE = 16  # domains: enough to hide the latency of their hosts, few enough for one resolver
+
+
 def _shuffle_or_default(shuffle: Shuffle | None) -> Shuffle:
     return random.shuffle if shuffle is None else shuffle
 
 
 def _clock_or_default(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
     return (lambda: datetime.now(timezone.utc)) if clock is None else clock
+
+
+def _store_or_memory(store: PolicyStore | None) -> PolicyStore:
+    return MemoryStore() if store is None else store
+
+
+def _store_or_async_memory(store: AsyncPolicyStore | None) -> AsyncPolicyStore:
+    return AsyncMemoryStore() if store is None else store
+
+
+def _silent(_: RefreshReport) -> None:
+    """The progress of a refresh that nobody watches."""
 
 
 def keep_order(_: list[MxHost]) -> None:
@@ -75,10 +100,19 @@ def keep_order(_: list[MxHost]) -> None:
 class _Core:
     """What both engines have in common: the parts that do no I/O."""
 
+    fetcher: object = None  # each engine has its own kind
     trust: TrustStore | None = None
     shuffle: Shuffle = field(default=None, converter=_shuffle_or_default)
     clock: Callable[[], datetime] = field(default=None, converter=_clock_or_default)
     config: Config | Callable[[NextHop], Config] = field(factory=Config)
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.config, Config):
+            self._check(self.config)
+
+    def _check(self, config: Config) -> None:
+        if config.sts is Sts.ON and self.fetcher is None:
+            raise ValueError("MTA-STS is on and needs a fetcher; set sts to off to do without")
 
     def verify(self, host: HostPlan | SkippedHost, chain: Sequence[bytes], now: datetime | None = None) -> Verdict:
         """What the certificates that a host presented amount to, under the configuration that the plan was made with.
@@ -99,16 +133,34 @@ class _Core:
         now = self.clock() if now is None else now
         if not isinstance(now, datetime):
             raise TypeError(f"now is a datetime, not {type(now).__name__}")
-        if now.utcoffset() is None:
-            raise ValueError("now has to be an aware datetime")
-        return now
+        return in_utc(now)
 
     def _settled(self, next_hop: str | NextHop, now: datetime | None) -> tuple[NextHop, datetime, Config]:
         route = next_hop if isinstance(next_hop, NextHop) else NextHop.parse(next_hop)
+        return route, self._now(now), self._config_for(route)
+
+    def _config_for(self, route: NextHop) -> Config:
         config = self.config if isinstance(self.config, Config) else self.config(route)
         if not isinstance(config, Config):
             raise TypeError(f"the function of the next-hop returns a Config, not {type(config).__name__}")
-        return route, self._now(now), config
+        self._check(config)
+        return config
+
+    def _configure(self, domain: str) -> Config:
+        return self._config_for(NextHop.parse(domain))
+
+    def _refresh(
+        self, now: datetime | None, progress: Callable[[RefreshReport], None] | None, at_once: int
+    ) -> Program[RefreshReport]:
+        if self.fetcher is None:
+            raise ValueError("refresh needs an engine with a fetcher")
+        return refresh(now=self._now(now), at_once=at_once, configure=self._configure, progress=progress or _silent)
+
+    def _examine(self, domain: str) -> Program[Examination]:
+        if self.fetcher is None:
+            raise ValueError("examine_sts needs an engine with a fetcher")
+        name = canonical(domain)
+        return examine(name, self._configure(name))
 
 
 @frozen
@@ -117,6 +169,8 @@ class Engine(_Core):
 
     Attributes:
         resolver: asks the DNS; the one positional argument.
+        fetcher: fetches MTA-STS policies; without one `config` has to switch MTA-STS off.
+        store: keeps them; in memory by default.
         connector: connects to servers; only `check` needs one.
         trust: PKIX trust anchors. Without them a PKIX duty fails.
         shuffle: puts a list of hosts of equal preference into random order, in place (RFC 5321 section 5.1);
@@ -126,17 +180,21 @@ class Engine(_Core):
     """
 
     resolver: Resolver
+    fetcher: Fetcher | None = field(default=None, kw_only=True)
+    store: PolicyStore = field(default=None, converter=_store_or_memory, kw_only=True)
     connector: Connector | None = field(default=None, kw_only=True)
 
     def plan(self, next_hop: str | NextHop, now: datetime | None = None) -> Plan:
         """Decide where mail for a next-hop may go and under which conditions.
+
+        Plan afresh before mail is returned for good: each plan looks for a newer policy (RFC 8461 section 5).
 
         Args:
             next_hop: a recipient domain, "[relay]", "[relay]:port", an address literal, or a `NextHop`.
             now: an aware time, or None to ask the clock.
 
         Raises:
-            ValueError: the next-hop is malformed, or `now` is naive.
+            ValueError: the next-hop is malformed, `now` is naive, or MTA-STS is on and there is no fetcher.
         """
         route, now, config = self._settled(next_hop, now)
         return drive(plan(route, now=now, config=config, shuffle=self.shuffle), self._perform)
@@ -154,9 +212,45 @@ class Engine(_Core):
         now = self._now(now)
         return drive(check(self.plan(next_hop, now), now=now, trust=self.trust), self._perform)
 
+    def refresh(
+        self, now: datetime | None = None, progress: Callable[[RefreshReport], None] | None = None
+    ) -> RefreshReport:
+        """Refresh the cached policies that are due, and drop the disused ones (RFC 8461 section 3.3).
+
+        To be called every few minutes, from a task of its own, and not while another call runs; how much there is to do
+        spreads over the day. A policy host that does not answer takes up to `Config.max_fetch_seconds`. A function of
+        the next-hop gives the configuration of the policy domain, relays too.
+
+        Args:
+            now: an aware time, or None to ask the clock.
+            progress: is told every few domains what became of them.
+
+        Raises:
+            ValueError: `now` is naive, or the engine has no fetcher.
+        """
+        return drive(self._refresh(now, progress, at_once=1), self._perform)
+
+    def examine_sts(self, domain: str) -> Examination:
+        """Look at what a policy domain publishes for MTA-STS, and what is cached of it; nothing is stored.
+
+        Raises:
+            ValueError: the domain is malformed, or the engine has no fetcher.
+        """
+        return drive(self._examine(domain), self._perform)
+
     def _perform(self, effect: Effect[Any]) -> Any:
         if isinstance(effect, Lookup):
             return self.resolver.lookup(effect)
+        if isinstance(effect, LoadPolicy):
+            return self.store.load(effect.domain)
+        if isinstance(effect, StorePolicy):
+            return self.store.store(effect.domain, effect.entry)
+        if isinstance(effect, DropPolicy):
+            return self.store.drop(effect.domain, effect.entry)
+        if isinstance(effect, ListPolicies):
+            return self.store.entries(effect.cursor)
+        if isinstance(effect, Fetch) and self.fetcher is not None:
+            return fetch_whole(self.fetcher, effect)
         if isinstance(effect, Probe) and self.connector is not None:
             return self.connector.probe(effect)
         raise TypeError(f"nothing was injected that performs {effect!r}")
@@ -170,6 +264,8 @@ class AsyncEngine(_Core):
     """
 
     resolver: AsyncResolver
+    fetcher: AsyncFetcher | None = field(default=None, kw_only=True)
+    store: AsyncPolicyStore = field(default=None, converter=_store_or_async_memory, kw_only=True)
     connector: AsyncConnector | None = field(default=None, kw_only=True)
 
     async def plan(self, next_hop: str | NextHop, now: datetime | None = None) -> Plan:
@@ -185,9 +281,29 @@ class AsyncEngine(_Core):
         planned = await self.plan(next_hop, now)
         return await adrive(check(planned, now=now, trust=self.trust), self._perform)
 
+    async def refresh(
+        self, now: datetime | None = None, progress: Callable[[RefreshReport], None] | None = None
+    ) -> RefreshReport:
+        """As `Engine.refresh`, some domains at once."""
+        return await adrive(self._refresh(now, progress, REFRESHED_AT_ONCE), self._perform)
+
+    async def examine_sts(self, domain: str) -> Examination:
+        """As `Engine.examine_sts`."""
+        return await adrive(self._examine(domain), self._perform)
+
     async def _perform(self, effect: Effect[Any]) -> Any:
         if isinstance(effect, Lookup):
             return await self.resolver.lookup(effect)
+        if isinstance(effect, LoadPolicy):
+            return await self.store.load(effect.domain)
+        if isinstance(effect, StorePolicy):
+            return await self.store.store(effect.domain, effect.entry)
+        if isinstance(effect, DropPolicy):
+            return await self.store.drop(effect.domain, effect.entry)
+        if isinstance(effect, ListPolicies):
+            return await self.store.entries(effect.cursor)
+        if isinstance(effect, Fetch) and self.fetcher is not None:
+            return await fetch_whole_async(self.fetcher, effect)
         if isinstance(effect, Probe) and self.connector is not None:
             return await self.connector.probe(effect)
         raise TypeError(f"nothing was injected that performs {effect!r}")

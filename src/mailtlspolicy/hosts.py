@@ -44,6 +44,7 @@ class SkipReason(Word):
     ALIAS_LOOKUP_FAILED = "alias-lookup-failed"
     TLSA_LOOKUP_FAILED = "tlsa-lookup-failed"
     DANE_REQUIRED = "dane-required"
+    STS_MX_MISMATCH = "sts-mx-mismatch"
 
 
 class TlsaOutcome(Word):

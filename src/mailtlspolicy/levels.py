@@ -20,10 +20,11 @@ class Duty(Word):
     PKIX = "pkix"
 
 
-DUTIES: dict[TlsLevel, tuple[Duty, ...]] = {
-    TlsLevel.NONE: (),
-    TlsLevel.MAY: (),
-    TlsLevel.ENCRYPT: (),
-    TlsLevel.DANE: (Duty.DANE,),
-    TlsLevel.SECURE: (Duty.PKIX,),
+DUTIES: dict[TlsLevel, tuple[tuple[Duty, ...], ...]] = {
+    TlsLevel.NONE: ((),),
+    TlsLevel.MAY: ((),),
+    TlsLevel.ENCRYPT: ((),),
+    TlsLevel.DANE: ((Duty.DANE,), (Duty.DANE, Duty.PKIX)),  # the latter where a policy holds as well
+    TlsLevel.SECURE: ((Duty.PKIX,),),
 }
+"""The duties of authentication that go with a level: one choice, or for `dane` two."""

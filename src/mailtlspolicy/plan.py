@@ -8,30 +8,42 @@ The level of a host follows from the outcome of the search for TLSA records (RFC
 - `ERROR`: the host is skipped. It is never read as absence.
 
 `Config.dane` and `Config.insecure_mx` shift that: see `_decide`.
+
+Then the MTA-STS policy in force adds its own conditions (RFC 8461 section 5): see `_decide_by_policy`. Hosts are
+judged one by one in their order, never filtered out of the list beforehand (section 8.4).
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import asdict, evolve
+from attrs import asdict, evolve, frozen
 
-from mailtlspolicy.config import Config, Dane, InsecureMx
-from mailtlspolicy.effects import MAX_TTL, Answer, together
+from mailtlspolicy.config import Config, Dane, InsecureMx, Sts, StsWithDane
+from mailtlspolicy.effects import MAX_TTL, Answer, LookupFailure, StoreFailure, together
 from mailtlspolicy.hosts import SkipReason, TlsaOutcome, TlsaSearch, find_addresses, find_tlsa
-from mailtlspolicy.levels import Duty, TlsLevel
+from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
 from mailtlspolicy.mx import Kind, Undeliverable, ourselves, resolve_mx
 from mailtlspolicy.plan_values import Audit, Host, HostPlan, Observe, Plan, Skip, SkippedHost
+from mailtlspolicy.sts.cache import BACK_OFF
+from mailtlspolicy.sts.discovery import RESULT_TYPES, discover
+from mailtlspolicy.sts.policy import Mode
+from mailtlspolicy.times import in_utc, later
 from mailtlspolicy.trace import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from mailtlspolicy.effects import Effect, Program
     from mailtlspolicy.mx import MxHost, MxResult, NextHop, Shuffle
+    from mailtlspolicy.sts.values import Discovery
 
 T = TypeVar("T")
+
+NO_SEARCH = TlsaSearch(TlsaOutcome.ABSENT)
+STS_LOOKUP_FAILED = Undeliverable("transient", "sts-lookup-failed", "4.4.3")
 
 # RFC 7672 section 2.2, the four actions; an error has no level
 LEVELS: dict[TlsaOutcome, TlsLevel | None] = {
@@ -54,23 +66,19 @@ def plan(next_hop: NextHop, *, now: datetime, config: Config, shuffle: Shuffle) 
     Raises:
         ValueError: `now` is naive.
     """
-    if now.utcoffset() is None:
-        raise ValueError("now has to be an aware datetime")
-    try:
-        now = now.astimezone(timezone.utc)  # where no clock is put back
-    except OverflowError:
-        raise ValueError(f"there is no {now} in UTC") from None
-    made, ttl = yield from _with_lowest_ttl(_plan(next_hop, config, shuffle))
-    return made if ttl is None else evolve(made, valid_until=_later(now, ttl))
+    now = in_utc(now)
+    made, ttl = yield from _with_lowest_ttl(_plan(next_hop, now, config, shuffle))
+    if ttl is None:
+        return made
+    ends = [later(now, timedelta(seconds=min(max(ttl, 0), MAX_TTL)))]
+    if made.sts is not None and made.sts.expires is not None:
+        ends.append(made.sts.expires)
+    if made.sts is not None and made.sts.failure in RESULT_TYPES:
+        ends.append(later(now, BACK_OFF))  # when the policy may be fetched again
+    return evolve(made, valid_until=min(ends))
 
 
-def _later(now: datetime, seconds: int) -> datetime:
-    """The time so many seconds later, at most the last one that there is."""
-    last = datetime.max.replace(tzinfo=timezone.utc)
-    return now + min(timedelta(seconds=min(max(seconds, 0), MAX_TTL)), last - now)
-
-
-def _plan(next_hop: NextHop, config: Config, shuffle: Shuffle) -> Program[Plan]:
+def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle) -> Program[Plan]:
     found = yield from resolve_mx(next_hop, config, shuffle)
     made = Plan(
         next_hop=next_hop,
@@ -81,49 +89,72 @@ def _plan(next_hop: NextHop, config: Config, shuffle: Shuffle) -> Program[Plan]:
     )
     if found.undeliverable is not None:
         return made
-    planned = yield from together(*(_plan_host(host, next_hop, found, config) for host in found.hosts))
-    hosts, trace = tuple(host for host, _ in planned), found.trace
-    own = [host.preference for host, is_own in planned if is_own]
+    trace = list(found.trace)
+    searches = together(*(_search_host(host, next_hop, found, config) for host in found.hosts))
+    sts, searched = yield from together(_discover(next_hop, now, config, trace), searches)
+    if sts is not None and sts.unknown:
+        return evolve(made, sts=sts, undeliverable=STS_LOOKUP_FAILED, trace=tuple(trace))
+    hosts = tuple(_decide(host, found, sts) for host in searched)
+    own = [host.base.preference for host in searched if host.is_own]
     if own and next_hop.kind in {Kind.DOMAIN, Kind.STATIC}:
-        hosts, trace = tuple(host for host in hosts if host.preference < min(own)), (*trace, ourselves(min(own)))
+        # of the whole list, before any host is judged by the policy (RFC 8461 section 8.4)
+        hosts = tuple(host for host in hosts if host.preference < min(own))
+        trace.append(ourselves(min(own)))
     undeliverable = None if any(isinstance(host, HostPlan) for host in hosts) else _no_hosts(hosts)
-    return evolve(made, hosts=hosts, undeliverable=undeliverable, trace=trace)
+    return evolve(made, sts=sts, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
 
 
-def _plan_host(
-    host: MxHost, next_hop: NextHop, found: MxResult, config: Config
-) -> Program[tuple[HostPlan | SkippedHost, bool]]:
-    """Plan for one host; it never affects another. Returned with it is whether it is this system, by its addresses."""
+def _discover(next_hop: NextHop, now: datetime, config: Config, trace: list[Step]) -> Program[Discovery | None]:
+    """The MTA-STS policy of the next-hop, whose name is the policy domain (RFC 8461 sections 1.1 and 3.4)."""
+    if next_hop.kind is Kind.LITERAL:  # section 3.4: an address has no policy
+        return None
+    if config.sts is Sts.OFF:
+        trace.append(Step("Config.sts", "MTA-STS is switched off", "no policy is looked for"))
+        return None
+    return (yield from discover(next_hop.name, now, config, trace))
+
+
+@frozen
+class _Searched:
+    """A host and what the DNS says of it; the decision is still to come."""
+
+    base: Host
+    is_own: bool = False  # by its addresses it is this system
+    skip: SkipReason | None = None
+    search: TlsaSearch = NO_SEARCH
+
+
+def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Config) -> Program[_Searched]:
+    """Look up the addresses and TLSA records of one host; it never affects another."""
     trace: list[Step] = []
     base = Host(host=host.name, preference=host.preference, port=next_hop.port, config=config)
     if next_hop.kind is Kind.LITERAL:
-        return _plan_literal(base, found, trace), False
+        return _search_literal(base)
     if not host.valid:
-        trace.append(Step("RFC 5321 section 5.1", f"{host.name!r} is not a host name", "the host is not used"))
-        return _skipped(base, SkipReason.INVALID_HOST, trace), False
+        step = Step("RFC 5321 section 5.1", f"{host.name!r} is not a host name", "the host is not used")
+        return _Searched(evolve(base, trace=(step,)), skip=SkipReason.INVALID_HOST)
     addresses = yield from find_addresses(host.name, config, trace)
     if isinstance(addresses, SkipReason):
-        return _skipped(base, addresses, trace), False
-    base = evolve(base, addresses=addresses.found)
+        return _Searched(evolve(base, trace=tuple(trace)), skip=addresses)
+    search = NO_SEARCH
     if config.dane is Dane.OFF:
         trace.append(Step("Config.dane", "DANE is switched off", "no TLSA lookup"))
-        search = TlsaSearch(TlsaOutcome.ABSENT)
     elif _behind_insecure_mx(found) and config.insecure_mx is InsecureMx.MAY:
         trace.append(Step("Config.insecure_mx", "the MX RRset is insecure", "no TLSA lookup"))
-        search = TlsaSearch(TlsaOutcome.ABSENT)
     else:
         further = _further_reference_ids(host.name, next_hop, found)
         search = yield from find_tlsa(host.name, next_hop.port, addresses, further, config, trace)
-    return _decide(evolve(base, binding=search.binding), search, found, trace), addresses.own
+    base = evolve(base, addresses=addresses.found, binding=search.binding, trace=tuple(trace))
+    return _Searched(base, addresses.own, search=search)
 
 
-def _plan_literal(base: Host, found: MxResult, trace: list[Step]) -> HostPlan | SkippedHost:
+def _search_literal(base: Host) -> _Searched:
     """An address has no name, so DANE does not apply to it (RFC 7672 section 2.2)."""
     version = 6 if ":" in base.host else 4
     if version not in base.config.ip_versions:
-        trace.append(Step("Config.ip_versions", f"IP version {version} is not in use", "the host is unreachable"))
-        return _skipped(base, SkipReason.NO_ADDRESSES, trace)
-    return _decide(evolve(base, addresses=(base.host,)), TlsaSearch(TlsaOutcome.ABSENT), found, trace)
+        step = Step("Config.ip_versions", f"IP version {version} is not in use", "the host is unreachable")
+        return _Searched(evolve(base, trace=(step,)), skip=SkipReason.NO_ADDRESSES)
+    return _Searched(evolve(base, addresses=(base.host,)))
 
 
 def _behind_insecure_mx(found: MxResult) -> bool:
@@ -141,41 +172,72 @@ def _further_reference_ids(host: str, next_hop: NextHop, found: MxResult) -> tup
     return (next_hop.name,) if found.expanded is None else (next_hop.name, found.expanded)
 
 
-def _decide(base: Host, search: TlsaSearch, found: MxResult, trace: list[Step]) -> HostPlan | SkippedHost:
-    """What the outcome of the TLSA search means for the host (RFC 7672 sections 2.2, 2.2.1, 6 and 9.1)."""
+def _decide(searched: _Searched, found: MxResult, sts: Discovery | None) -> HostPlan | SkippedHost:
+    """What was found of a host means for it: by DANE first (RFC 7672 sections 2.2, 2.2.1 and 6), then by the policy."""
+    base, search, trace = searched.base, searched.search, list(searched.base.trace)
+    policy = None if sts is None else sts.applied
+    if policy is not None:
+        base = evolve(base, sts_match=policy.allows(base.host))
+    if searched.skip is not None:
+        return _skipped(base, searched.skip, trace)
     config = base.config
     level = LEVELS[search.outcome]
     if level is TlsLevel.DANE and _behind_insecure_mx(found) and config.insecure_mx is InsecureMx.ENCRYPT:
         trace.append(Step("Config.insecure_mx", "the MX RRset is insecure", "TLS is required, without authentication"))
         level = TlsLevel.ENCRYPT
+    observed: tuple[Duty, ...] = ()
     if config.dane is Dane.AUDIT:
-        return _audited(base, level, search, trace)
-    if search.error is not None:
-        return _skipped(base, search.error, trace)
+        base = _audited(base, level, search, trace)
+        observed = (Duty.DANE,) if level is TlsLevel.DANE else ()
+        level = TlsLevel.MAY
+    if level is None:
+        return _skipped(base, search.error or SkipReason.TLSA_LOOKUP_FAILED, trace)
     if config.dane is Dane.MANDATORY and (level is not TlsLevel.DANE or not found.secure):
         why = "the choice of the host is insecure" if not found.secure else "no usable TLSA records bind the host"
         trace.append(Step("RFC 7672 section 6", f"DANE is mandatory, and {why}", "the host is not used"))
         return _skipped(base, SkipReason.DANE_REQUIRED, trace)
+    if policy is not None:
+        return _decide_by_policy(base, level, observed, policy.mode, found, trace)
     if level is TlsLevel.MAY:
         trace.append(Step("RFC 7672 section 2.2", "DANE does not apply", "opportunistic TLS, cleartext allowed"))
-    return _used(base, level, trace)
+    return _used(base, level, DUTIES[level][0], observed, trace)
 
 
-def _audited(base: Host, level: TlsLevel | None, search: TlsaSearch, trace: list[Step]) -> HostPlan:
+def _decide_by_policy(
+    base: Host, level: TlsLevel, observed: tuple[Duty, ...], mode: Mode, found: MxResult, trace: list[Step]
+) -> HostPlan | SkippedHost:
+    """What a policy in force makes of the level that DANE gives (RFC 8461 sections 2, 4 and 5)."""
+    duties = DUTIES[level][0]
+    fact = f"{base.host} matches {'an' if base.sts_match else 'no'} mx pattern of the policy, whose mode is {mode}"
+    if mode is Mode.TESTING:
+        trace.append(Step("RFC 8461 section 5", fact, f"recorded, not enforced; the level stays {level}"))
+        return _used(base, level, duties, (*observed, Duty.PKIX), trace)
+    if level is TlsLevel.DANE and found.secure and base.config.sts_with_dane is StsWithDane.EXEMPT:
+        trace.append(Step("Config.sts_with_dane", f"{fact}; DANE applies", "recorded, not enforced: DANE governs"))
+        return _used(base, level, duties, (*observed, Duty.PKIX), trace)
+    if not base.sts_match:
+        trace.append(Step("RFC 8461 section 5", fact, "the host is not used"))
+        return _skipped(base, SkipReason.STS_MX_MISMATCH, trace)
+    trace.append(Step("RFC 8461 section 5", fact, "TLS is required, with a PKIX certificate for the MX hostname"))
+    level = TlsLevel.DANE if level is TlsLevel.DANE else TlsLevel.SECURE
+    return _used(base, level, (*duties, Duty.PKIX), observed, trace)
+
+
+def _audited(base: Host, level: TlsLevel | None, search: TlsaSearch, trace: list[Step]) -> Host:
     """RFC 7672 section 9.1: DANE stops nothing; what it would have given is recorded."""
     would_be = "a skipped host" if level is None else f"level {level}"
-    trace.append(Step("RFC 7672 section 9.1", f"DANE is only audited; it would give {would_be}", "cleartext allowed"))
-    audit = Audit(level, None if search.error is None else Skip(search.error))
+    trace.append(Step("RFC 7672 section 9.1", f"DANE is only audited; it would give {would_be}", "not enforced"))
+    return evolve(base, audit=Audit(level, None if search.error is None else Skip(search.error)))
+
+
+def _used(
+    base: Host, level: TlsLevel, duties: tuple[Duty, ...], observed: tuple[Duty, ...], trace: list[Step]
+) -> HostPlan:
     observe = None
-    if level is TlsLevel.DANE and base.binding is not None:
-        observe = Observe((Duty.DANE,), base.binding.reference_ids)
-    return _used(evolve(base, audit=audit), TlsLevel.MAY, trace, observe)
-
-
-def _used(base: Host, level: TlsLevel | None, trace: list[Step], observe: Observe | None = None) -> HostPlan:
-    if level is None:
-        raise AssertionError("a failed lookup never becomes a usable host")
-    return HostPlan(level=level, observe=observe, **_fields(base, trace))
+    if observed:
+        names = base.binding.reference_ids if Duty.DANE in observed and base.binding is not None else ()
+        observe = Observe(observed, names, base.host if Duty.PKIX in observed else None)
+    return HostPlan(level=level, requires=duties, observe=observe, **_fields(base, trace))
 
 
 def _skipped(base: Host, reason: SkipReason, trace: list[Step]) -> SkippedHost:
@@ -209,5 +271,6 @@ def _with_lowest_ttl(program: Program[T]) -> Program[tuple[T, int | None]]:
             return stop.value, lowest
         results = yield batch
         for result in results:
-            ttl = result.ttl if isinstance(result, Answer) else 0
-            lowest = ttl if lowest is None else min(lowest, ttl)
+            if isinstance(result, (Answer, LookupFailure, StoreFailure)):
+                ttl = result.ttl if isinstance(result, Answer) else 0
+                lowest = ttl if lowest is None else min(lowest, ttl)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from attrs import evolve, field, frozen
+from attrs import Attribute, evolve, field, frozen
 from attrs.validators import instance_of, optional
 
 from mailtlspolicy import dane, pkix
@@ -19,6 +19,7 @@ from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
 from mailtlspolicy.mx import SMTP_PORT, NextHop, Undeliverable
 from mailtlspolicy.names import is_address
+from mailtlspolicy.sts.values import Discovery
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.trace import Step, explain
 from mailtlspolicy.verdict import ResultType, Verdict
@@ -34,6 +35,7 @@ _SKIP_RESULT_TYPES = {
     SkipReason.ALIAS_LOOKUP_FAILED: ResultType.DNSSEC_INVALID,
     SkipReason.TLSA_LOOKUP_FAILED: ResultType.DNSSEC_INVALID,
     SkipReason.DANE_REQUIRED: ResultType.DANE_REQUIRED,
+    SkipReason.STS_MX_MISMATCH: ResultType.VALIDATION_FAILURE,  # section 4.3.2.2 has no type of its own for it
 }
 
 
@@ -119,6 +121,8 @@ class Host:
         port: TCP port to connect to.
         addresses: its addresses, in the order in which they are to be tried.
         binding: the secure TLSA records found and what they bind, or None.
+        sts_match: whether a pattern of the MTA-STS policy matches the host; None where no policy of mode `enforce` or
+            `testing` is in force (RFC 8461 section 4.1).
         audit: what DANE would have given, under `Config.dane="audit"`.
         config: the configuration that the decision was made under, and that its verification takes.
         trace: the steps of the decision.
@@ -129,6 +133,7 @@ class Host:
     port: int = SMTP_PORT
     addresses: tuple[str, ...] = ()
     binding: TlsaBinding | None = None
+    sts_match: bool | None = field(default=None, validator=optional(instance_of(bool)))
     audit: Audit | None = None
     config: Config = field(factory=Config)
     trace: tuple[Step, ...] = ()
@@ -144,18 +149,24 @@ class HostPlan(Host):
 
     Attributes:
         level: what is demanded of the session.
+        requires: the duties of authentication, all of which must hold; by default the one of the level.
         observe: duties that are recorded but not enforced.
     """
 
     level: TlsLevel
+    requires: tuple[Duty, ...] = field()
     observe: Observe | None = None
 
     skip: ClassVar[None] = None
 
-    @property
-    def requires(self) -> tuple[Duty, ...]:
-        """The duties of authentication, all of which must hold."""
-        return DUTIES[self.level]
+    @requires.default
+    def _duties_of_level(self) -> tuple[Duty, ...]:
+        return DUTIES[self.level][0]
+
+    @requires.validator
+    def _check_requires(self, _: Attribute[tuple[Duty, ...]], value: tuple[Duty, ...]) -> None:
+        if value not in DUTIES[self.level]:
+            raise ValueError(f"level {self.level} goes with other duties than {value!r}")
 
     @property
     def cleartext(self) -> bool:
@@ -164,13 +175,26 @@ class HostPlan(Host):
 
     @property
     def sni(self) -> str | None:
-        """The server name to send: the TLSA base domain (RFC 7672 section 8.1), else the MX hostname, else none."""
-        return _sni(self)
+        """The server name to send, or None for none.
+
+        The TLSA base domain where TLSA records bind the host (RFC 7672 section 8.1). The MX hostname where an MTA-STS
+        policy is in force and DANE does not raise the level (RFC 8461 section 7.1); by choice otherwise.
+        """
+        return self.host if self._has_policy_alone else _sni(self)
 
     @property
     def reference_ids(self) -> tuple[str, ...]:
-        """The names that a DANE-TA certificate may bear, base domain first; empty where no name is checked."""
-        return self.binding.reference_ids if self.binding and Duty.DANE in self.requires else ()
+        """The names that the certificate may bear: for DANE-TA base domain first, for PKIX the MX hostname.
+
+        Empty where no name is checked.
+        """
+        if Duty.DANE in self.requires and self.binding is not None:
+            return self.binding.reference_ids
+        return () if self.pkix_name is None else (self.pkix_name,)
+
+    @property
+    def _has_policy_alone(self) -> bool:
+        return self.sts_match is not None and self.level not in {TlsLevel.DANE, TlsLevel.ENCRYPT}
 
     @property
     def pkix_name(self) -> str | None:
@@ -179,8 +203,12 @@ class HostPlan(Host):
 
     @property
     def raw_public_keys(self) -> bool:
-        """Whether offering raw public keys (RFC 7250) is safe (RFC 7671 section 5.1)."""
-        if self.binding is None or Duty.DANE not in self.requires:
+        """Whether offering raw public keys (RFC 7250) is safe (RFC 7671 section 5.1).
+
+        Never where PKIX is a duty, or observed: that takes a certificate (RFC 8461 section 4).
+        """
+        observed = () if self.observe is None else self.observe.requires
+        if self.binding is None or self.requires != (Duty.DANE,) or Duty.PKIX in observed:
             return False
         return dane.raw_public_key_safe(self.binding.records, config=self.config)
 
@@ -206,10 +234,16 @@ class HostPlan(Host):
     def _judge(
         self, duties: Sequence[Duty], chain: Sequence[bytes], now: datetime, trust: TrustStore | None
     ) -> Verdict:
-        """The verdict on the duty, of which a host has one at most; without one there is nothing to fail."""
-        if not duties:
+        """The verdict on the duties together; without any there is nothing to fail."""
+        verdicts = [self._judge_one(duty, chain, now, trust) for duty in duties]
+        if not verdicts:
             return Verdict(authenticated=False, satisfied=True)
-        (duty,) = duties
+        for verdict in verdicts:
+            if not verdict.satisfied:
+                return verdict
+        return evolve(verdicts[0], name=verdicts[-1].name)
+
+    def _judge_one(self, duty: Duty, chain: Sequence[bytes], now: datetime, trust: TrustStore | None) -> Verdict:
         if duty is Duty.PKIX:
             return pkix.verify(chain, trust, self.host, now=now, config=self.config)
         if self.binding is None:
@@ -265,9 +299,10 @@ class Plan:
         mx_secure: whether the choice of hosts is secure; None where the MX step failed. A session with a host chosen
             insecurely is at best Trusted, never Verified (RFC 7672 section 2.2.1).
         undeliverable: why no host can be tried, or None.
+        sts: what is known of the MTA-STS policy; None where none is announced or cached, or none was looked for.
         hosts: all hosts in the order in which they are to be tried, skipped ones among them.
-        valid_until: until when the DNS data behind the plan holds, by the lowest TTL, in UTC. A failed lookup holds for
-            no time. None where no lookup was needed.
+        valid_until: until when what is behind the plan holds, in UTC: the DNS data by the lowest TTL, and the MTA-STS
+            policy in force. A failed lookup holds for no time. None where no lookup was needed.
         trace: the steps that led to the list of hosts; each host has its own for the rest.
     """
 
@@ -275,6 +310,7 @@ class Plan:
     expanded_next_hop: str | None = None
     mx_secure: bool | None = field(default=None, validator=optional(instance_of(bool)))
     undeliverable: Undeliverable | None = None
+    sts: Discovery | None = None
     hosts: tuple[HostPlan | SkippedHost, ...] = ()
     valid_until: datetime | None = None
     trace: tuple[Step, ...] = ()
@@ -299,7 +335,7 @@ class Plan:
             "expanded_next_hop": self.expanded_next_hop,
             "mx_secure": self.mx_secure,
             "undeliverable": None if self.undeliverable is None else self.undeliverable.to_json(),
-            "sts": None,
+            "sts": None if self.sts is None else self.sts.to_json(),
             "hosts": [host.to_json() for host in self.hosts],
             "valid_until": None if self.valid_until is None else self.valid_until.isoformat(),
             "trace": [step.to_json() for step in self.trace],
@@ -316,6 +352,7 @@ class Plan:
             expanded_next_hop=data["expanded_next_hop"],
             mx_secure=data["mx_secure"],
             undeliverable=None if undeliverable is None else Undeliverable.from_json(undeliverable),
+            sts=None if data["sts"] is None else Discovery.from_json(data["sts"]),
             hosts=tuple(_host_from_json(host) for host in data["hosts"]),
             valid_until=None if until is None else datetime.fromisoformat(until),
             trace=_trace_from_json(data["trace"]),
@@ -346,7 +383,7 @@ def _host_json(host: HostPlan | SkippedHost) -> dict[str, Any]:
         "sni": host.sni,
         "reference_ids": [],
         "pkix_name": None,
-        "sts_match": None,
+        "sts_match": host.sts_match,
         "audit": None if host.audit is None else host.audit.to_json(),
         "observe": None,
         "raw_public_keys": False,
@@ -370,6 +407,7 @@ def _host_from_json(data: Mapping[str, Any]) -> HostPlan | SkippedHost:
         "port": data["port"],
         "addresses": tuple(data["addresses"]),
         "binding": binding,
+        "sts_match": data["sts_match"],
         "audit": None if data["audit"] is None else Audit.from_json(data["audit"]),
         "config": Config.from_json(data["settings"]),
         "trace": _trace_from_json(data["trace"]),
@@ -377,7 +415,8 @@ def _host_from_json(data: Mapping[str, Any]) -> HostPlan | SkippedHost:
     if data["skip"] is not None:
         return SkippedHost(skip=Skip.from_json(data["skip"]), **shared)
     observe = None if data["observe"] is None else Observe.from_json(data["observe"])
-    return HostPlan(level=TlsLevel(data["level"]), observe=observe, **shared)
+    duties = tuple(Duty(duty) for duty in data["requires"])
+    return HostPlan(level=TlsLevel(data["level"]), requires=duties, observe=observe, **shared)
 
 
 def _trace_from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
