@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
 import warnings
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mailtlspolicy.adapters.tls import client_context, presented_chain
+from mailtlspolicy.adapters.tls import client_context, presented_chain, system_trust_store
+from mailtlspolicy.pkix import TrustStore, verify
 from tests.tls_server import Credentials, credentials
 
 if TYPE_CHECKING:
@@ -214,3 +218,75 @@ def test_a_weak_leaf_is_for_the_engine_to_judge(tmp_path_factory: pytest.TempPat
 def test_a_word_that_is_no_level_is_misuse(level: str) -> None:
     with pytest.raises(ValueError, match="none of"):
         client_context(level)
+
+
+# --- the system's trust anchors
+
+CERTIFICATES = Path(__file__).resolve().parent.parent / "vectors" / "certificates"
+
+
+def pem(name: str) -> str:
+    return (CERTIFICATES / f"{name}.pem").read_text("ascii")
+
+
+def der(name: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pem(name))
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the trust anchors of a system that has none yet: the file "anchors.pem", the folder "hashed"."""
+    (tmp_path / "hashed").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "anchors.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "hashed"))
+    return tmp_path
+
+
+def test_a_system_without_anchors_trusts_nothing(system: Path) -> None:
+    assert system_trust_store() == TrustStore()
+    (system / "anchors.pem").write_text("no certificate\n")
+    (system / "hashed").rmdir()
+    assert system_trust_store() == TrustStore()
+
+
+def test_the_anchors_of_the_file_are_taken(system: Path) -> None:
+    (system / "anchors.pem").write_text(f"# ours\n{pem('ta')}\n{pem('stranger')}")
+    store = system_trust_store()
+    assert set(store.certificates) == {der("ta"), der("stranger")}
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    chain = (der("leaf"), der("int"))
+    assert verify(chain, store, "mx1.provider.example", now=now).satisfied
+    (system / "anchors.pem").write_text(pem("stranger"))
+    assert not verify(chain, system_trust_store(), "mx1.provider.example", now=now).satisfied
+
+
+def test_the_anchors_of_the_folder_are_those_named_by_hash(system: Path) -> None:
+    (system / "hashed" / "01234567.0").write_text(pem("ta"))
+    (system / "hashed" / "01234567.1").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (system / "hashed" / "89abcdef.0").mkdir()
+    (system / "hashed" / "89abcdef.1").write_bytes(b"\xff\xfe")
+    (system / "hashed" / "stranger.pem").write_text(pem("stranger"))
+    assert system_trust_store().certificates == (der("ta"),)
+
+
+def test_an_anchor_in_file_and_folder_counts_once(system: Path) -> None:
+    (system / "anchors.pem").write_text(pem("ta"))
+    (system / "hashed" / "01234567.0").write_text(pem("ta"))
+    (system / "hashed" / "89abcdef.0").write_text(pem("stranger"))
+    assert sorted(system_trust_store().certificates) == sorted([der("ta"), der("stranger")])
+
+
+def test_there_may_be_several_folders(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (system / "more").mkdir()
+    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join([str(system / "hashed"), str(system / "more")]))
+    (system / "hashed" / "01234567.0").write_text(pem("ta"))
+    (system / "more" / "89abcdef.0").write_text(pem("stranger"))
+    assert set(system_trust_store().certificates) == {der("ta"), der("stranger")}
+
+
+def test_an_empty_name_of_a_folder_is_not_the_working_directory(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(system / "hashed")
+    (system / "hashed" / "01234567.0").write_text(pem("ta"))
+    for folders in ("", os.pathsep, str(system) + os.pathsep):
+        monkeypatch.setenv("SSL_CERT_DIR", folders)
+        assert system_trust_store() == TrustStore()

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
+from mailtlspolicy.adapters._cut import cut_after, shake_hands
 from mailtlspolicy.adapters._text import reason
 from mailtlspolicy.adapters.replies import Reply, ReplyError, ReplyParser
 from mailtlspolicy.adapters.tls import client_context, presented_chain
@@ -233,12 +234,15 @@ class _Connection:
             return TimeoutError()
         try:
             if isinstance(step, _StartTls):
-                self.sock.settimeout(left)
-                self.sock = session = context.wrap_socket(self.sock, server_hostname=sni)
+                session = context.wrap_socket(self.sock, server_hostname=sni, do_handshake_on_connect=False)
+                self.sock = session
+                shake_hands(session, left)
                 return _probed(session)
-            self.sock.settimeout(min(left, step.seconds))
-            self.sock.sendall(step.octets)
-            return self.sock.recv(_CHUNK)
+            seconds = min(left, step.seconds)
+            self.sock.settimeout(seconds)
+            with cut_after(self.sock, seconds):
+                self.sock.sendall(step.octets)
+                return self.sock.recv(_CHUNK)
         except OSError as error:
             return error
 

@@ -1,4 +1,4 @@
-"""TLS by the standard library's `ssl`: a context for each level, and the certificates that a server presented.
+"""TLS by the standard library's `ssl`: contexts, the certificates that a server presented, the system's trust anchors.
 
 The engine verifies the chain itself, after the handshake and before any mail (RFC 3207 section 4.1). OpenSSL therefore
 verifies nothing at any level: what it knows of trust anchors and names is not what RFC 7672 asks for, and a handshake
@@ -11,8 +11,15 @@ that fails on a self-signed certificate would turn opportunistic TLS into cleart
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
+from pathlib import Path
 from typing import Any
+
+from mailtlspolicy.certificates import Certificate
+from mailtlspolicy.pem import certificates_from_pem
+from mailtlspolicy.pkix import TrustStore
 
 _DER = 2  # what `ssl` of Python 3.10 to 3.12 calls ENCODING_DER, in a private module
 _LEGACY_SERVER_CONNECT = 0x4  # `ssl.OP_LEGACY_SERVER_CONNECT`, named since Python 3.12
@@ -73,3 +80,19 @@ def presented_chain(session: ssl.SSLSocket | ssl.SSLObject) -> tuple[bytes, ...]
         return ()
     chain: list[Any] = getter() or []
     return tuple(item if isinstance(item, bytes) else item.public_bytes(_DER) for item in chain)
+
+
+def system_trust_store() -> TrustStore:
+    """Return the trust anchors that this system's OpenSSL uses by default (RFC 8461 sections 3.3 and 4.2).
+
+    SSL_CERT_FILE and SSL_CERT_DIR say where they are, as ever. What is there and is no certificate is left out. Empty
+    where there are none: then nothing is trusted.
+    """
+    anchors = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
+    paths = ssl.get_default_verify_paths()
+    folders = os.environ.get(paths.openssl_capath_env, paths.openssl_capath).split(os.pathsep)
+    files = (file for folder in filter(None, folders) for file in sorted(Path(folder).glob("*.[0-9]")))
+    for file in files:  # OpenSSL reads no others
+        with contextlib.suppress(OSError, ValueError):
+            anchors.update(dict.fromkeys(certificates_from_pem(file.read_text("ascii", errors="replace"))))
+    return TrustStore(anchor for anchor in anchors if Certificate.parse(anchor) is not None)
