@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import evolve
 
-from mailtlspolicy import Config, Engine, Plan, World
-from mailtlspolicy.effects import Answer, Lookup, LookupFailure, Probe, Probed, ProbeFailure, ProbeStage, RecordType
+from mailtlspolicy import Config, Engine, Plan, World, vectors
+from mailtlspolicy.effects import (
+    Answer,
+    Fetch,
+    Lookup,
+    LookupFailure,
+    Probe,
+    Probed,
+    ProbeFailure,
+    ProbeStage,
+    RecordType,
+    StoreFailure,
+)
+from mailtlspolicy.fetching import Response
 from mailtlspolicy.recording import Recorder
+from mailtlspolicy.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +35,27 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, 12, 30, 15, 250000, tzinfo=timezone.utc)
 EE = "3 1 1 " + "a1" * 32
 TA = "2 0 1 " + "b2" * 32
+POLICY = b"version: STSv1\nmode: enforce\nmx: mx.client.test\nmax_age: 86400\n"
 
 
 def zone(*records: str, security: str = "secure", **more: Any) -> dict[str, Any]:
     return {"security": security, "records": list(records), **more}
 
 
-def engine(resolver: Resolver, config: Config, connector: Any = None) -> Engine:
-    return Engine(resolver, connector=connector, shuffle=lambda _: None, clock=lambda: NOW, config=config)
+def recorder_of(resolver: Resolver, connector: Any = None) -> Recorder:
+    return Recorder(resolver, World.from_json({}).fetcher, MemoryStore(), connector)
+
+
+def engine(recorder: Recorder, config: Config) -> Engine:
+    return Engine(
+        recorder,
+        fetcher=recorder,
+        store=recorder,
+        connector=recorder,
+        shuffle=lambda _: None,
+        clock=lambda: NOW,
+        config=config,
+    )
 
 
 def replay(recorder: Recorder, config: Config, next_hop: str) -> Plan:
@@ -39,7 +66,7 @@ def replay(recorder: Recorder, config: Config, next_hop: str) -> Plan:
 
 def record(resolver: Resolver, next_hop: str = "client.test", **settings: Any) -> tuple[Plan, Plan]:
     """The plan of a run, and that of its replay."""
-    recorder, config = Recorder(resolver), Config(**settings)
+    recorder, config = recorder_of(resolver), Config(**settings)
     plan = engine(recorder, config).plan(next_hop)
     return plan, replay(recorder, config, next_hop)
 
@@ -249,8 +276,8 @@ class Servers:
 
 def checked(behaviour: Callable[[Probe], Probed | ProbeFailure], data: Any) -> tuple[list[Any], list[Any]]:
     """What the servers of client.test amounted to, and what they do in the replay."""
-    recorder = Recorder(World.from_json(data).resolver, Servers(behaviour))
-    live = engine(recorder, Config(), recorder).check("client.test")
+    recorder = recorder_of(World.from_json(data).resolver, Servers(behaviour))
+    live = engine(recorder, Config()).check("client.test")
     again = World.from_json(recorder.to_world(NOW)).engine().check("client.test")
     assert again.plan == live.plan
     pairs = [[(server.address, server.result, server.verdict) for server in run.servers] for run in (live, again)]
@@ -266,8 +293,8 @@ def test_a_server_that_failed_fails_at_the_same_stage(stage: ProbeStage) -> None
 
 @pytest.mark.parametrize("chain", [(), (b"no certificate",), (b"one", b"two" * 99)])
 def test_a_presented_chain_is_kept_octet_by_octet_whatever_it_holds(chain: tuple[bytes, ...]) -> None:
-    recorder = Recorder(World.from_json({}).resolver, Servers(lambda _: Probed(chain)))
-    engine(recorder, Config(), recorder).check("[IPv6:2001:db8::1]:2525")
+    recorder = recorder_of(World.from_json({}).resolver, Servers(lambda _: Probed(chain)))
+    engine(recorder, Config()).check("[IPv6:2001:db8::1]:2525")
     world = World.from_json(json.loads(json.dumps(recorder.to_world(NOW))))
     assert world.connector.probe(Probe("2001:db8::1", 2525, None)) == Probed(chain)
 
@@ -275,10 +302,10 @@ def test_a_presented_chain_is_kept_octet_by_octet_whatever_it_holds(chain: tuple
 def test_a_server_that_chooses_its_chain_by_name_does_so_again() -> None:
     zones = {"client.test": zone("@ MX 10 a", "@ MX 20 b", "a A 192.0.2.1", "b A 192.0.2.1")}
     zones["client.test"]["records"] += [f"_25._tcp.{name} TLSA {EE}" for name in "ab"]
-    recorder = Recorder(
+    recorder = recorder_of(
         World.from_json({"zones": zones}).resolver, Servers(lambda probe: Probed((str(probe.sni).encode(),)))
     )
-    engine(recorder, Config(), recorder).check("client.test")
+    engine(recorder, Config()).check("client.test")
     connector = World.from_json(recorder.to_world(NOW)).connector
     for name in ("a.client.test", "b.client.test"):
         assert connector.probe(Probe("192.0.2.1", 25, name)) == Probed((name.encode(),))
@@ -287,3 +314,63 @@ def test_a_server_that_chooses_its_chain_by_name_does_so_again() -> None:
 def test_recording_a_probe_needs_something_that_connects() -> None:
     with pytest.raises(ValueError, match="connects"):
         Recorder(World.from_json({}).resolver).probe(Probe("192.0.2.1", 25, None))
+
+
+PLANS = [
+    vector
+    for vector in vectors.load(Path("vectors").glob("sts-*.json"))
+    if "plan" in vector.data.get("ask", {}) and isinstance(vector.data["ask"]["plan"], str)
+]
+
+
+def test_discovery_is_recorded_too_and_replays_to_the_same_plan() -> None:
+    assert len(PLANS) > 100
+    for vector in PLANS:
+        world = World.from_json(vector.data["world"], vector.base)
+        config = Config.from_settings(vector.data["ask"].get("settings", {}))
+        recorder = Recorder(world.resolver, world.fetcher, MemoryStore(world.cache))
+        clock = world.engine().clock
+        live = evolve(engine(recorder, config), clock=clock).plan(vector.data["ask"]["plan"])
+        again = World.from_json(json.loads(json.dumps(recorder.to_world(clock()))))
+        replayed = again.engine(config).plan(vector.data["ask"]["plan"])
+        assert without_details(replayed) == without_details(live), vector.id
+
+
+def without_details(plan: Plan) -> Any:
+    """A plan but for what a policy host said in its own words."""
+    data = plan.to_json() | {"trace": None}
+    return data if data["sts"] is None else data | {"sts": data["sts"] | {"detail": None}}
+
+
+def test_a_body_that_is_no_text_is_recorded_as_one_that_is_no_policy() -> None:
+    class Octets:
+        def fetch(self, request: Fetch) -> Response:
+            return Response(200, "text/plain", (piece for piece in (POLICY + b"x: \xff",)))
+
+    world = World.from_json({"zones": {"client.test": zone("@ MX 1 mx", '_mta-sts TXT "v=STSv1; id=1;"')}})
+    recorder = Recorder(world.resolver, Octets(), MemoryStore())
+    live = engine(recorder, Config()).plan("client.test")
+    again = World.from_json(json.loads(json.dumps(recorder.to_world(NOW)))).engine().plan("client.test")
+    assert live.sts is not None
+    assert again.sts is not None
+    assert live.sts.failure == again.sts.failure == "policy-invalid"
+
+
+def test_a_policy_store_that_failed_can_not_be_recorded() -> None:
+    class Failing(MemoryStore):
+        def load(self, domain: str) -> Any:
+            return StoreFailure("the disk is gone")
+
+    world = World.from_json({"zones": client()})
+    recorder = Recorder(world.resolver, world.fetcher, Failing())
+    engine(recorder, Config()).plan("client.test")
+    with pytest.raises(ValueError, match="the disk is gone"):
+        recorder.to_world(NOW)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda recorder: recorder.fetch(Fetch("h", 1, 1)), lambda recorder: recorder.load("d")]
+)
+def test_recording_needs_what_is_to_be_recorded(call: Any) -> None:
+    with pytest.raises(ValueError, match="nothing was injected"):
+        call(Recorder(World.from_json({}).resolver))

@@ -7,30 +7,105 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from mailtlspolicy.effects import Answer, LookupFailure, Mx, Probed, ProbeStage, RecordType
+from mailtlspolicy.certificates import Certificate
+from mailtlspolicy.effects import (
+    Answer,
+    FetchFailure,
+    FetchFailureKind,
+    LookupFailure,
+    Mx,
+    Probed,
+    ProbeStage,
+    RecordType,
+    StoreFailure,
+)
+from mailtlspolicy.fetching import Response, fetch_whole
 from mailtlspolicy.pem import certificate_to_pem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from mailtlspolicy.effects import Lookup, Probe, ProbeFailure
+    from mailtlspolicy.effects import Fetch, Fetched, Lookup, PolicyPage, Probe, ProbeFailure
     from mailtlspolicy.engine import Connector, Resolver
+    from mailtlspolicy.fetching import Fetcher
+    from mailtlspolicy.pkix import TrustStore
+    from mailtlspolicy.stores import PolicyStore
+    from mailtlspolicy.sts.cache import Entry
+
+_POLICY_HOSTS = {
+    FetchFailureKind.CERTIFICATE_EXPIRED: {"certificate": "expired"},
+    FetchFailureKind.CERTIFICATE_HOST_MISMATCH: {"certificate": "wrong-name"},
+    FetchFailureKind.CERTIFICATE_NOT_TRUSTED: {"certificate": "untrusted"},
+    FetchFailureKind.TIMEOUT: {"error": "timeout"},
+}
 
 
 @frozen
 class Recorder:
-    """A resolver and a connector that pass everything through to real ones and keep it."""
+    """A resolver, fetcher, policy store and connector that pass everything through to real ones and keep it.
+
+    Of the trust anchors it keeps those that issued what was presented.
+    """
 
     resolver: Resolver
+    fetcher: Fetcher | None = None
+    policies: PolicyStore | None = None
     connector: Connector | None = None
+    trust: TrustStore | None = None
     _answers: list[Answer | LookupFailure] = field(factory=list, init=False)
     _servers: dict[str, dict[str, Any]] = field(factory=dict, init=False)
+    _presented: set[bytes] = field(factory=set, init=False)
+    _https: dict[str, dict[str, Any]] = field(factory=dict, init=False)
+    _cache: dict[str, Entry] = field(factory=dict, init=False)
+    _store_failures: list[StoreFailure] = field(factory=list, init=False)
 
     def lookup(self, question: Lookup) -> Answer | LookupFailure:
         """As the resolver's."""
         answer = self.resolver.lookup(question)
         self._answers.append(answer)
         return answer
+
+    def fetch(self, request: Fetch) -> Response | FetchFailure:
+        """As the fetcher's; the body is read whole at once.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.fetcher is None:
+            raise ValueError("nothing was injected that fetches")
+        shown = fetch_whole(self.fetcher, request)
+        self._https[request.policy_host] = _policy_host(shown)
+        if isinstance(shown, FetchFailure):
+            return shown
+        return Response(shown.status, shown.content_type, (piece for piece in (shown.body,)))
+
+    def load(self, domain: str) -> Entry | StoreFailure | None:
+        """As the policy store's."""
+        entry = self._policies.load(domain)
+        if isinstance(entry, StoreFailure):
+            self._store_failures.append(entry)
+        elif entry is not None:
+            self._cache.setdefault(domain, entry)
+        return entry
+
+    def store(self, domain: str, entry: Entry) -> StoreFailure | None:
+        """As the policy store's."""
+        return self._policies.store(domain, entry)
+
+    def drop(self, domain: str, entry: Entry) -> StoreFailure | None:
+        """As the policy store's."""
+        return self._policies.drop(domain, entry)
+
+    def entries(self, cursor: str) -> PolicyPage | StoreFailure:
+        """As the policy store's."""
+        return self._policies.entries(cursor)
+
+    @property
+    def _policies(self) -> PolicyStore:
+        if self.policies is None:
+            raise ValueError("nothing was injected that keeps policies")
+        return self.policies
 
     def probe(self, probe: Probe) -> Probed | ProbeFailure:
         """As the connector's.
@@ -41,6 +116,7 @@ class Recorder:
         if self.connector is None:
             raise ValueError("nothing was injected that connects")
         shown = self.connector.probe(probe)
+        self._presented.update(shown.chain if isinstance(shown, Probed) else ())
         ports = self._servers.setdefault(probe.address, {})
         ports[str(probe.port)] = _server(shown, probe.sni, ports.get(str(probe.port), {}))
         return shown
@@ -51,16 +127,28 @@ class Recorder:
         A name that does not exist above one that does (which RFC 8020 rules out) is recorded as one without data.
 
         Raises:
-            ValueError: the resolver contradicted itself, so that no world gives these answers.
+            ValueError: the resolver contradicted itself or the policy store failed, so that no world is like this.
         """
+        if self._store_failures:
+            raise ValueError(f"the policy store failed: {self._store_failures[0].detail}")
         answers = [answer for answer in self._answers if isinstance(answer, Answer)]
         failures = [answer for answer in self._answers if isinstance(answer, LookupFailure)]
         return {
             "now": now.isoformat(),
             "zones": _zones(answers),
             "failures": [_failure(failure) for failure in failures],
+            "https": self._https,
+            "cache": {domain: entry.to_json() for domain, entry in self._cache.items()},
+            "trust": [f"pem:{certificate_to_pem(anchor)}" for anchor in self._anchors()],
             "servers": self._servers,
         }
+
+    def _anchors(self) -> Iterable[bytes]:
+        issuers = {each.parsed.issuer for each in map(Certificate.parse, self._presented) if each is not None}
+        for anchor in () if self.trust is None else self.trust.certificates:
+            parsed = Certificate.parse(anchor)
+            if parsed is not None and (anchor in self._presented or parsed.parsed.subject in issuers):
+                yield anchor
 
 
 def _failure(failure: LookupFailure) -> dict[str, str]:
@@ -141,6 +229,20 @@ def _absolute(name: str) -> str:
 
 def _escaped(part: bytes) -> str:
     return "".join(chr(octet) if 0x20 <= octet < 0x7F and octet not in b'"\\' else f"\\{octet:03}" for octet in part)
+
+
+def _policy_host(shown: Fetched | FetchFailure) -> dict[str, Any]:
+    if isinstance(shown, FetchFailure):
+        return dict(_POLICY_HOSTS.get(shown.kind, {"error": "refused"}))
+    host = {"status": shown.status, "body": _text(shown.body)}
+    return host if shown.content_type is None else host | {"content_type": shown.content_type}
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return "\0"  # no policy, as the octets were not one either
 
 
 def _server(shown: Probed | ProbeFailure, sni: str | None, known: dict[str, Any]) -> dict[str, Any]:

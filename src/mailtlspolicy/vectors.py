@@ -15,6 +15,8 @@ from mailtlspolicy.config import Config
 from mailtlspolicy.mx import NextHop
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
+from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.sts import Refusal, parse_policy, parse_record
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.world import World, read_time
 
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
+    from mailtlspolicy.effects import Answer, Fetch, FetchFailure, Lookup, LookupFailure
     from mailtlspolicy.engine import Engine, Resolver
+    from mailtlspolicy.fetching import Fetcher, Response
 
 MISUSE = {"misuse": True}
 
@@ -67,17 +70,41 @@ def run(vector: Vector) -> str | None:
     Raises:
         ValueError: the vector itself is malformed, its world for example.
     """
-    question = dict(vector.data["ask"])
+    try:
+        if "timeline" in vector.data:
+            return _run_timeline(vector)
+        world = World.from_json(vector.data["world"], vector.base) if "world" in vector.data else None
+        return _put(vector.data, vector.base, world, None)
+    except KeyError as error:
+        raise ValueError(f"the vector {vector.data.get('id')!r} has no {error}") from error
+
+
+def _run_timeline(vector: Vector) -> str | None:
+    """Put one question after the other to engines that share a policy store; None where every answer is as expected."""
+    data: dict[str, Any] = {}
+    store: MemoryStore | None = None
+    for number, step in enumerate(vector.data["timeline"]):
+        if store is not None and "cache" in step.get("world", {}):
+            raise ValueError("only the first world of a timeline fills the policy store")
+        data = {**step.get("world", data), "now": step["at"]}
+        world = World.from_json(data, vector.base)
+        store = store or MemoryStore(world.cache)
+        if (wrong := _put(step, vector.base, world, store)) is not None:
+            return f"step {number} at {step['at']}: {wrong}"
+    return None
+
+
+def _put(data: Mapping[str, Any], base: Path, world: World | None, store: MemoryStore | None) -> str | None:
+    """Put one question and compare the answer, and what was asked of the world, with what is expected."""
+    question = dict(data["ask"])
     settings = question.pop("settings", {})
     ((kind, asked),) = question.items()
-    world = World.from_json(vector.data["world"], vector.base) if "world" in vector.data else None
     queries: list[str] = []
     try:
-        got = _ASKS[kind](_Ask(asked, vector.base, Config.from_settings(settings), world, queries))
+        got = _ASKS[kind](_Ask(asked, base, Config.from_settings(settings), world, store, queries))
     except ValueError as error:
         got = MISUSE | {"error": str(error)}
-    wrong = difference(got, vector.data["expect"])
-    return wrong or _wrong_queries(queries, vector.data.get("queries", {}))
+    return difference(got, data["expect"]) or _wrong_queries(queries, data.get("queries", {}))
 
 
 def difference(got: object, want: object, where: str = "$") -> str | None:
@@ -111,14 +138,19 @@ def _wrong_queries(asked: list[str], want: Mapping[str, Any]) -> str | None:
 
 @frozen
 class _Recorder:
-    """A resolver that writes down what it is asked."""
+    """A resolver and fetcher that write down what they are asked."""
 
     resolver: Resolver
+    fetcher: Fetcher
     asked: list[str]
 
     def lookup(self, question: Lookup) -> Answer | LookupFailure:
         self.asked.append(f"{question.name} {question.rdtype}")
         return self.resolver.lookup(question)
+
+    def fetch(self, request: Fetch) -> Response | FetchFailure:
+        self.asked.append(f"GET {request.url}")
+        return self.fetcher.fetch(request)
 
 
 @frozen
@@ -129,13 +161,15 @@ class _Ask:
     base: Path
     config: Config
     world: World | None
+    store: MemoryStore | None
     queries: list[str]
 
     def engine(self) -> Engine:
         if self.world is None:
             raise KeyError("world")
         engine = self.world.engine(self.config)
-        return evolve(engine, resolver=_Recorder(engine.resolver, self.queries))
+        recorder = _Recorder(engine.resolver, self.world.fetcher, self.queries)
+        return evolve(engine, resolver=recorder, fetcher=recorder, store=self.store or engine.store)
 
     def chain(self, key: str) -> tuple[bytes, ...]:
         return tuple(der for entry in self.asked[key] for der in self._certificates(entry))
@@ -220,6 +254,34 @@ def _parsed_next_hop(ask: _Ask) -> dict[str, Any]:
     return NextHop.parse(ask.asked).to_json()
 
 
+def _sts_record(ask: _Ask) -> dict[str, Any]:
+    return parse_record(map(_octets, ask.asked)).to_json()
+
+
+def _sts_policy(ask: _Ask) -> dict[str, Any]:
+    return parse_policy(_octets(ask.asked)).to_json()
+
+
+def _sts_allows(ask: _Ask) -> dict[str, Any]:
+    policy = parse_policy(_octets(ask.asked["policy"]))
+    if isinstance(policy, Refusal):
+        raise ValueError(f"the vector's policy is none: {policy}")
+    return {"allows": policy.allows(ask.asked["mx"])}
+
+
+def _octets(text: str | Mapping[str, str]) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes.fromhex(text["hex"])
+
+
+def _refresh(ask: _Ask) -> dict[str, Any]:
+    return ask.engine().refresh().to_json()
+
+
+def _cached(ask: _Ask) -> dict[str, Any]:
+    entry = None if ask.store is None else ask.store.load(ask.asked)
+    return {"entry": None if entry is None else entry.to_json()}
+
+
 _ASKS: dict[str, Callable[[_Ask], dict[str, Any]]] = {
     "plan": _plan,
     "check": _check,
@@ -232,4 +294,9 @@ _ASKS: dict[str, Callable[[_Ask], dict[str, Any]]] = {
     "tlsa_rdata": _tlsa_rdata,
     "canonical": _canonical,
     "next_hop": _parsed_next_hop,
+    "sts_record": _sts_record,
+    "sts_policy": _sts_policy,
+    "sts_allows": _sts_allows,
+    "refresh": _refresh,
+    "cached": _cached,
 }

@@ -1,4 +1,4 @@
-"""A whole internet in one JSON object: zones, failures, servers, trust anchors and the time.
+"""A whole internet in one JSON object: zones, failures, policy hosts and what is cached, servers, trust anchors, time.
 
 The static world is what runs with nothing installed and no network, what every vector is written in, and what a live
 run can be recorded to. Its resolver behaves as a validating recursive resolver with a stub in front of it:
@@ -8,6 +8,7 @@ run can be recorded to. Its resolver behaves as a validating recursive resolver 
   an insecure zone. A CNAME question is answered without following.
 - Wildcards synthesise, empty non-terminals are NODATA (RFC 4592, RFC 8020).
 - Whatever touches a bogus zone is a `bogus` failure. The failures listed win over the zones.
+- A policy host needs no address; one that is not listed refuses connections.
 
 >>> world = World.from_json({"zones": {"a.example": {"records": ["@ MX 1 mx", "mx A 192.0.2.1"]}}})
 >>> world.engine().plan("a.example").usable_hosts[0].host
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dns.exception
 import dns.name
@@ -36,6 +37,9 @@ from mailtlspolicy.effects import (
     MAX_TTL,
     Answer,
     FailureKind,
+    Fetched,
+    FetchFailure,
+    FetchFailureKind,
     LookupFailure,
     Mx,
     Probed,
@@ -44,23 +48,38 @@ from mailtlspolicy.effects import (
     RecordType,
 )
 from mailtlspolicy.engine import Engine, keep_order
+from mailtlspolicy.fetching import Response
 from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
+from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Set
 
-    from mailtlspolicy.effects import Lookup, Probe
+    from mailtlspolicy.effects import Fetch, Lookup, Probe
     from mailtlspolicy.mx import NextHop
+
+_T = TypeVar("_T")
 
 DEFAULT_TTL = 3600  # seconds; of records that give none, and of denials
 ALIAS_HOPS = 10  # the alias hops that the static resolver follows; the eleventh is a loop
 
 _KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers"}
 _ZONE_KEYS = {"security", "records", "denial_ttl"}
+_HTTPS_KEYS = {"status", "content_type", "body", "certificate", "error", "location"}
+_CACHE_KEYS = {"id", "fetched", "policy", "checked", "used", "failed", "failures"}
+_FAILED_KEYS = {"id", "at", "failure"}
+_CERTIFICATES = {
+    "valid": None,
+    "expired": FetchFailureKind.CERTIFICATE_EXPIRED,
+    "untrusted": FetchFailureKind.CERTIFICATE_NOT_TRUSTED,
+    "wrong-name": FetchFailureKind.CERTIFICATE_HOST_MISMATCH,
+}
+_FETCH_ERRORS = {"timeout": FetchFailureKind.TIMEOUT, "refused": FetchFailureKind.CONNECT}
 _FAILURE_KEYS = {"name", "type", "kind"}
 _SERVER_KEYS = {"connect", "greeting", "starttls", "chain", "by_sni", "mail", "requiretls"}
 _CONNECTS = ("ok", "refused", "timeout")
@@ -248,6 +267,20 @@ class StaticConnector:
 
 
 @frozen
+class StaticFetcher:
+    """Policy hosts whose responses are given; a `fetching.Fetcher`. What is not listed refuses connections."""
+
+    hosts: Mapping[str, Fetched | FetchFailure]
+
+    def fetch(self, request: Fetch) -> Response | FetchFailure:
+        """The response of the policy host."""
+        shown = self.hosts.get(request.policy_host, FetchFailure(FetchFailureKind.CONNECT))
+        if isinstance(shown, FetchFailure):
+            return shown
+        return Response(shown.status, shown.content_type, (piece for piece in (shown.body,)))
+
+
+@frozen
 class World:
     """A static world, as equal to another as its data. Use `from_json`, `load` or `tour` to make one.
 
@@ -256,6 +289,8 @@ class World:
         now: the world's time, or None for the system's.
         resolver: its DNS.
         connector: its servers.
+        fetcher: its policy hosts.
+        cache: what its policy store holds at first, by policy domain.
         trust: its PKIX trust anchors.
     """
 
@@ -263,6 +298,8 @@ class World:
     now: datetime | None
     resolver: StaticResolver = field(repr=False, eq=False)
     connector: StaticConnector = field(repr=False, eq=False)
+    fetcher: StaticFetcher = field(repr=False, eq=False)
+    cache: Mapping[str, Entry] = field(repr=False, eq=False)
     trust: TrustStore = field(repr=False, eq=False)
 
     @classmethod
@@ -289,6 +326,8 @@ class World:
             read_time(data["now"]) if "now" in data else None,
             StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), dict(failures)),
             StaticConnector(servers),
+            StaticFetcher(_read_by_name(data, "https", _read_policy_host)),
+            _read_by_name(data, "cache", _read_entry),
             TrustStore(_certificates(data.get("trust", []), "trust", folder)),
         )
 
@@ -308,7 +347,7 @@ class World:
 
     @classmethod
     def tour(cls) -> World:
-        """The built-in world: a dozen domains, one of each kind of decision."""
+        """The built-in world: one domain for each kind of decision."""
         return cls.from_json(json.loads(resources.files("mailtlspolicy").joinpath("tour.json").read_text("utf-8")))
 
     def to_json(self) -> dict[str, Any]:
@@ -316,9 +355,14 @@ class World:
         return dict(self.data)
 
     def engine(self, config: Config | Callable[[NextHop], Config] | None = None) -> Engine:
-        """An engine over this world, at this world's time; hosts of equal preference keep their order."""
+        """An engine over this world, at this world's time; hosts of equal preference keep their order.
+
+        It has a policy store of its own, in memory, which starts with what the world has cached.
+        """
         return Engine(
             self.resolver,
+            fetcher=self.fetcher,
+            store=MemoryStore(self.cache),
             connector=self.connector,
             trust=self.trust,
             shuffle=keep_order,
@@ -383,6 +427,46 @@ def _read_failure(data: Any) -> tuple[tuple[str, str], FailureKind]:
         raise ValueError(f"{where}: there is no {min(missing)}")
     _one_of(data["type"], [*RecordType, "*"], where)
     return (_name(data["name"], ""), data["type"]), FailureKind(data["kind"])
+
+
+def _read_by_name(data: Mapping[str, Any], key: str, read: Callable[[Any, str], _T]) -> dict[str, _T]:
+    """Read the values of an object whose keys are domain names, each given once."""
+    found: dict[str, _T] = {}
+    for text, value in _object(data.get(key, {}), key).items():
+        where = f"{text!r:.60} in {key}"
+        try:
+            name = canonical(text)
+            if name in found:
+                raise ValueError("it is given twice, in two spellings")
+            found[name] = read(value, where)
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(why if why.startswith(where) else f"{where}: {why}") from error
+    return found
+
+
+def _read_policy_host(data: Any, where: str) -> Fetched | FetchFailure:
+    host = _object(data, where, _HTTPS_KEYS)
+    status = _number(host.get("status", 200), where, 100, 999)
+    content_type, body = host.get("content_type"), host.get("body", "")
+    texts = (body, host.get("location", ""), "" if content_type is None else content_type)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: body, content_type and location are texts")
+    _one_of(host.get("certificate", "valid"), list(_CERTIFICATES), where)
+    shown: Fetched | FetchFailure = Fetched(status, content_type, body.encode())
+    if (kind := _CERTIFICATES[host.get("certificate", "valid")]) is not None:
+        shown = FetchFailure(kind)
+    if "error" in host:
+        _one_of(host["error"], list(_FETCH_ERRORS), where)
+        shown = FetchFailure(_FETCH_ERRORS[host["error"]])
+    return shown
+
+
+def _read_entry(data: Any, where: str) -> Entry:
+    entry = _object(data, where, _CACHE_KEYS)
+    for failed in _list(entry.get("failed", []), f"failed of {where}"):
+        _object(failed, f"failed of {where}", _FAILED_KEYS)
+    return Entry.from_json(entry)
 
 
 def read_time(text: Any) -> datetime:
