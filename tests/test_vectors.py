@@ -8,12 +8,15 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
 from mailtlspolicy.vectors import Vector, difference, load, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 CORPUS = list(load([VECTORS]))
@@ -25,16 +28,19 @@ def test_vector(vector: Vector) -> None:
     assert run(vector) is None
 
 
+SCHEMA = json.loads((VECTORS / "schema.json").read_text("utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def test_the_schema_is_one() -> None:
+    assert jsonschema.validators.validator_for(SCHEMA) is type(VALIDATOR)
+    VALIDATOR.check_schema(SCHEMA)
+
+
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
 def test_a_file_has_the_form_of_the_schema(path: Path) -> None:
-    schema = json.loads((VECTORS / "schema.json").read_text("utf-8"))
-    validator = jsonschema.validators.validator_for(schema)
-    validator.check_schema(schema)
-    errors = [
-        f"{error.json_path}: {error.message[:200]}"
-        for error in validator(schema).iter_errors(json.loads(path.read_text("utf-8")))
-    ]
-    assert errors == []
+    errors = VALIDATOR.iter_errors(json.loads(path.read_text("utf-8")))
+    assert [f"{error.json_path}: {error.message[:200]}" for error in errors] == []
 
 
 def test_ids_are_unique() -> None:
@@ -63,6 +69,239 @@ def test_the_certificates_are_what_their_script_writes(tmp_path: Path, monkeypat
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     assert contents(tmp_path) == contents(VECTORS / "certificates")
+
+
+# --- the schema refuses what is no vector
+
+
+def is_vector(data: Any) -> bool:
+    return bool(VALIDATOR.is_valid({"title": "t", "vectors": [data]}))
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every value in a JSON value, itself first, with the path to it."""
+    yield path, value
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+
+
+def changed(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    """A copy of a JSON value with another value at a path."""
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = changed(value[path[0]], path[1:], new) if len(path) > 1 else new
+    return copy
+
+
+NAMED = {"zones", "https", "cache", "servers", "by_sni"}  # objects whose keys are names, addresses or ports
+
+
+def _kind(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """A path without positions and names."""
+    kind: list[str] = []
+    for key in path:
+        anonymous = isinstance(key, int) or (kind and kind[-1] in NAMED)
+        kind.append("*" if anonymous else str(key))
+    return tuple(kind)
+
+
+def _examples() -> dict[tuple[Any, ...], tuple[dict[str, Any], tuple[str | int, ...], Any]]:
+    """For each kind of place in the corpus, and each question, a vector that has it; for words, one a word."""
+    found: dict[tuple[Any, ...], tuple[dict[str, Any], tuple[str | int, ...], Any]] = {}
+    for vector in CORPUS:
+        question = next(iter(vector.data.get("ask", {"": 0})))
+        for path, value in places(dict(vector.data)):
+            form = value if path and path[-1] in WORDS and isinstance(value, str) else type(value).__name__
+            found.setdefault((question, _kind(path), form), (dict(vector.data), path, value))
+    return found
+
+
+WORDS = {
+    *("kind", "reason", "refused", "failure", "tlsrpt", "result", "security", "mechanism"),
+    *("level", "mode", "source", "connect", "starttls", "certificate", "error", "type"),
+    *("dane", "insecure_mx", "address_families", "ip_versions", "sts", "sts_with_dane", "sts_on_dns_error"),
+    *("sts_media_type", "opportunistic_sni", "max_policy_octets", "max_fetch_seconds"),
+}  # keys whose texts are words of the format
+WRITTEN = {*WORDS, *("at", "now", "fetched", "checked", "used", "expires", "location")}  # these have a form too
+EXAMPLES = _examples()
+
+
+def test_no_object_of_a_vector_takes_a_key_that_there_is_not() -> None:
+    taken = [
+        (vector["id"], path)
+        for vector, path, value in EXAMPLES.values()
+        if isinstance(value, dict) and is_vector(changed(vector, path, {**value, "surprise": 5}))
+    ]
+    assert taken == []
+
+
+def test_no_value_of_a_vector_may_be_of_any_type() -> None:
+    strays: tuple[Any, ...] = ({"surprise": 1}, 1.5, [[5]])
+    taken = [
+        (vector["id"], path, stray)
+        for vector, path, _ in EXAMPLES.values()
+        for stray in strays
+        if is_vector(changed(vector, path, stray))
+    ]
+    assert taken == []
+
+
+def test_no_word_or_time_of_a_vector_may_be_another() -> None:
+    taken = [
+        (vector["id"], path)
+        for vector, path, value in EXAMPLES.values()
+        if path and path[-1] in WRITTEN and isinstance(value, str) and vector.get("expect") != {"misuse": True}
+        if is_vector(changed(vector, path, "surprise"))
+    ]
+    assert taken == []
+
+
+POLICY = "version: STSv1\nmode: enforce\nmx: mx.client.test\nmax_age: 86400\n"
+HEAD = {"id": "v", "title": "A sentence.", "clauses": ["RFC8461-3.1-a"], "why": "because"}
+STS_WORLD: dict[str, Any] = {
+    "zones": {"client.test": {"security": "insecure", "records": ["@ MX 10 mx"]}},
+    "https": {"mta-sts.client.test": {"content_type": "text/plain", "body": POLICY}},
+    "cache": {"client.test": {"id": "1", "fetched": "2026-01-01T00:00:00Z", "policy": POLICY}},
+}
+FAILED = {"id": "1", "at": "2026-01-01T00:00:00Z", "failure": "fetch-error"}
+GET = "GET https://mta-sts.client.test/.well-known/mta-sts.txt"
+PLANNED: dict[str, Any] = {
+    **HEAD,
+    "world": {"now": "2026-01-01T00:00:00Z", **STS_WORLD},
+    "ask": {"plan": "client.test", "settings": {"sts_with_dane": "both"}},
+    "expect": {
+        "sts": {"mode": "enforce", "id": "1", "source": "cached", "expires": "2026-01-02T00:00:00+00:00"},
+        "hosts": [{"level": "dane", "requires": ["dane", "pkix"], "pkix_name": "mx.client.test", "sts_match": True}],
+    },
+    "queries": {"asked": ["_mta-sts.client.test TXT"], "not_asked": [GET]},
+}
+STEPS: dict[str, Any] = {
+    **HEAD,
+    "timeline": [
+        {"at": "2026-01-01T00:00:00Z", "world": STS_WORLD, "ask": {"plan": "client.test"}, "expect": {"hosts": []}},
+        {"at": "2026-01-02T00:00:00Z", "ask": {"cached": "client.test"}, "expect": {"entry": None}},
+        {"at": "2026-01-03T00:00:00Z", "ask": {"refresh": True}, "expect": {"refreshed": ["client.test"]}},
+    ],
+}
+RECORD = {**HEAD, "ask": {"sts_record": ["v=STSv1; id=", {"hex": "61"}]}, "expect": {"id": "a", "warnings": []}}
+READ = {
+    **HEAD,
+    "ask": {"sts_policy": POLICY},
+    "expect": {"mode": "enforce", "mx": ["mx.client.test"], "max_age": 86400},
+}
+ALLOWS = {**HEAD, "ask": {"sts_allows": {"policy": POLICY, "mx": "mx.client.test"}}, "expect": {"allows": True}}
+
+
+@pytest.mark.parametrize("data", [PLANNED, STEPS, RECORD, READ, ALLOWS])
+def test_the_schema_takes_a_vector(data: dict[str, Any]) -> None:
+    assert is_vector(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "new"),
+    [
+        # a question
+        (PLANNED, ("ask",), {"plan": "client.test", "check": "client.test"}),
+        (PLANNED, ("ask",), {"refresh": True}),  # a question of timelines
+        (PLANNED, ("ask",), {"cached": "client.test"}),
+        (PLANNED, ("expect",), {"allows": True}),
+        (PLANNED, ("timeline",), STEPS["timeline"]),
+        (PLANNED, ("world",), STS_WORLD),  # without a time
+        (ALLOWS, ("world",), PLANNED["world"]),
+        (ALLOWS, ("expect",), {"misuse": True}),
+        (ALLOWS, ("queries",), {"asked": [GET]}),
+        # settings
+        (PLANNED, ("ask", "settings"), {}),
+        (PLANNED, ("ask", "settings", "sts"), "yes"),
+        (PLANNED, ("ask", "settings", "sts_with_dane"), "audit"),
+        (PLANNED, ("ask", "settings", "sts_on_dns_error"), "wait"),
+        (PLANNED, ("ask", "settings", "sts_media_type"), "ignored"),
+        (PLANNED, ("ask", "settings", "max_policy_octets"), 65536),
+        (PLANNED, ("ask", "settings", "max_fetch_seconds"), "1m"),
+        # the world
+        (PLANNED, ("world", "https", "mta-sts.client.test", "statuscode"), 200),
+        (PLANNED, ("world", "https", "mta-sts.client.test", "status"), 99),
+        (PLANNED, ("world", "https", "mta-sts.client.test", "certificate"), "self-signed"),
+        (PLANNED, ("world", "https", "mta-sts.client.test", "error"), "reset"),
+        (PLANNED, ("world", "https", "mta-sts.client.test", "location"), "policy.txt"),
+        (PLANNED, ("world", "https", "https://mta-sts.client.test/"), {}),
+        (PLANNED, ("world", "cache", "Client.test."), STS_WORLD["cache"]["client.test"]),
+        (PLANNED, ("world", "cache", "client.test"), {}),
+        (PLANNED, ("world", "cache", "client.test"), {"id": "1", "policy": POLICY}),
+        (PLANNED, ("world", "cache", "client.test"), {"failed": []}),
+        (PLANNED, ("world", "cache", "client.test"), {"failed": [FAILED] * 9}),
+        (PLANNED, ("world", "cache", "client.test"), {"failed": [FAILED], "fetched": "2026-01-01T00:00:00Z"}),
+        (PLANNED, ("world", "cache", "client.test"), {"failed": [{**FAILED, "failure": "dns-error"}]}),
+        (PLANNED, ("world", "cache", "client.test", "id"), "1;"),
+        (PLANNED, ("world", "cache", "client.test", "fetched"), "2026-01-01T00:00:00+00:00"),
+        (PLANNED, ("world", "cache", "client.test", "failures"), 1),  # of nothing that failed
+        # an answer
+        (PLANNED, ("expect", "sts"), {}),
+        (PLANNED, ("expect", "sts", "mode"), "report"),
+        (PLANNED, ("expect", "sts", "source"), "dns"),
+        (PLANNED, ("expect", "sts", "failure"), "validation-failure"),
+        (PLANNED, ("expect", "sts", "tlsrpt"), "sts-policy-missing"),
+        (PLANNED, ("expect", "sts", "id"), "a-b"),
+        (PLANNED, ("expect", "sts", "expires"), "2026-01-02T00:00:00Z"),
+        (PLANNED, ("expect", "sts", "detail"), "a text for people"),
+        (PLANNED, ("expect", "sts", "mx"), ["MX.client.test"]),
+        (PLANNED, ("expect", "sts", "max_age"), 31_557_601),
+        (PLANNED, ("expect", "undeliverable"), {"reason": "sts-failed"}),
+        (PLANNED, ("expect", "hosts", 0, "level"), "secure"),  # which goes with pkix alone
+        (PLANNED, ("expect", "hosts", 0, "level"), "encrypt"),
+        (PLANNED, ("expect", "hosts", 0, "requires"), ["pkix", "dane"]),
+        (PLANNED, ("expect", "hosts", 0, "requires"), ["pkix"]),
+        (PLANNED, ("expect", "hosts", 0, "cleartext"), True),
+        (PLANNED, ("expect", "hosts", 0, "skip"), {"reason": "sts-mismatch"}),
+        (PLANNED, ("expect", "hosts", 0, "observe"), {"requires": ["sts"]}),
+        # queries
+        (PLANNED, ("queries", "asked"), ["mta-sts.client.test HTTPS"]),
+        (PLANNED, ("queries", "asked"), ["GET http://mta-sts.client.test/"]),
+        (PLANNED, ("queries", "asked"), ["HEAD https://mta-sts.client.test/"]),
+        (PLANNED, ("queries", "asked"), ["GET TXT"]),
+        # timelines
+        (STEPS, ("timeline",), []),
+        (STEPS, ("ask",), {"plan": "client.test"}),
+        (STEPS, ("expect",), {"hosts": []}),
+        (STEPS, ("world",), PLANNED["world"]),
+        (STEPS, ("queries",), {"asked": [GET]}),
+        (STEPS, ("timeline", 0), {"at": "2026-01-01T00:00:00Z", "ask": {"plan": "a.test"}, "expect": {"hosts": []}}),
+        (STEPS, ("timeline", 0, "world", "now"), "2026-01-01T00:00:00Z"),
+        (STEPS, ("timeline", 1, "world"), STS_WORLD),  # "cache" fills the store, which is not empty any more
+        (STEPS, ("timeline", 1), {"ask": {"cached": "client.test"}, "expect": {"entry": None}}),
+        (STEPS, ("timeline", 1), {"at": "2026-01-02T00:00:00Z", "ask": {"cached": "client.test"}}),
+        (STEPS, ("timeline", 1, "ask"), {"canonical": "client.test"}),
+        (STEPS, ("timeline", 1, "expect"), {"entry": {}}),
+        (STEPS, ("timeline", 1, "expect"), {"entry": {"fetched": "2026-01-01T00:00:00Z"}}),
+        (STEPS, ("timeline", 1, "expect"), {"entry": {"failed": [{"failure": "record-missing"}]}}),
+        (STEPS, ("timeline", 1, "queries"), {"not_asked": [GET]}),
+        (STEPS, ("timeline", 2, "ask"), {"refresh": "client.test"}),
+        (STEPS, ("timeline", 2, "expect"), {}),
+        (STEPS, ("timeline", 2, "expect", "failed"), [{}]),
+        (STEPS, ("timeline", 2, "expect", "failed"), [{"domain": "client.test", "mode": "none"}]),
+        (STEPS, ("timeline", 2, "expect", "failed"), [{"domain": "client.test", "remaining": -1}]),
+        # parsers
+        (RECORD, ("ask",), {"sts_record": "v=STSv1; id=a"}),
+        (RECORD, ("ask", "sts_record"), [{"hex": "a"}]),
+        (RECORD, ("expect",), {"id": "a", "refused": "id-invalid"}),
+        (RECORD, ("expect",), {"id": "a", "offset": 9}),
+        (RECORD, ("expect",), {"refused": "mode-invalid"}),  # a word of policies
+        (RECORD, ("expect", "warnings"), [{"kind": "duplicate-mx"}]),
+        (RECORD, ("expect", "warnings"), [{"offset": 0}]),
+        (READ, ("ask", "sts_policy"), {"hex": "61", "text": "a"}),
+        (READ, ("expect",), {"refused": "id-invalid", "offset": 0}),
+        (READ, ("expect",), {"refused": "empty", "offset": -1}),
+        (READ, ("expect", "mode"), None),
+        (READ, ("expect", "mx"), ["mx.client.test."]),
+        (READ, ("expect", "mx"), ["mx.client.test", "mx.client.test"]),
+        (READ, ("expect", "warnings"), [{"kind": "blank-before-delimiter"}]),
+        (ALLOWS, ("ask", "sts_allows"), {"policy": POLICY}),
+        (ALLOWS, ("expect", "allows"), None),
+    ],
+)
+def test_the_schema_refuses(data: dict[str, Any], path: tuple[str | int, ...], new: Any) -> None:
+    assert not is_vector(changed(data, path, new))
 
 
 # --- the runner itself
@@ -148,3 +387,133 @@ def test_a_file_without_vectors_is_refused_by_name_and_passed_over_in_a_folder(t
     assert [found.id for found in load([tmp_path])] == ["a", "b"]
     with pytest.raises(ValueError, match="no vectors"):
         list(load([tmp_path / "schema.json"]))
+
+
+# --- timelines
+
+
+def timeline(*steps: dict[str, Any]) -> Vector:
+    """A vector of steps, a minute apart where they do not say when."""
+    numbered = ({"at": f"2026-01-01T00:{number:02}:00Z", **step} for number, step in enumerate(steps))
+    return Vector({"id": "v", "timeline": list(numbered)}, VECTORS)
+
+
+ANNOUNCED = {"client.test": {"records": ["@ MX 10 mx", "mx A 192.0.2.1", '_mta-sts TXT "v=STSv1; id=1;"']}}
+SERVED = {"zones": ANNOUNCED, "https": STS_WORLD["https"]}
+SILENT = {"zones": ANNOUNCED}
+ASK = {"plan": "client.test"}
+
+
+def sts(**expected: Any) -> dict[str, Any]:
+    return {"ask": ASK, "expect": {"sts": expected}}
+
+
+def test_the_steps_of_a_timeline_share_a_policy_store_and_a_world_stays_until_the_next() -> None:
+    steps = (
+        {"ask": {"cached": "client.test"}, "expect": {"entry": None}, "world": SERVED},
+        sts(source="fetched", expires="2026-01-02T00:01:00+00:00"),  # by the world of the step before
+        {**sts(source="cached", failure=None), "world": SILENT},
+        {"ask": {"cached": "client.test"}, "expect": {"entry": {"id": "1", "fetched": "2026-01-01T00:01:00+00:00"}}},
+        {**sts(mode=None, source=None, failure="fetch-error"), "at": "2026-01-02T00:01:01Z"},
+    )
+    assert run(timeline(*steps)) is None
+
+
+def test_the_first_world_of_a_timeline_fills_the_store_and_no_later_one() -> None:
+    entry = STS_WORLD["cache"]["client.test"]
+    known = {**SILENT, "cache": {"client.test": {**entry, "fetched": "2025-12-31T12:00:00Z"}}}
+    first = {**sts(source="cached", expires="2026-01-01T12:00:00+00:00"), "world": known}
+    assert run(timeline(first, {**sts(source="cached"), "world": SILENT})) is None
+    with pytest.raises(ValueError, match="first world"):
+        run(timeline(first, {**sts(source="cached"), "world": known}))
+    with pytest.raises(ValueError, match="first world"):
+        run(timeline({**sts(source=None), "world": SILENT}, {**sts(source="cached"), "world": known}))
+
+
+def test_a_refresh_in_a_timeline_works_on_the_store() -> None:
+    again = {"ask": {"refresh": True}, "at": "2026-01-01T13:00:00Z"}
+    report: dict[str, Any] = {"refreshed": ["client.test"], "failed": [], "dropped": []}
+    renewed = {"ask": {"cached": "client.test"}, "expect": {"entry": {"fetched": "2026-01-01T13:00:00+00:00"}}}
+    steps = ({**sts(source="fetched"), "world": SERVED}, {**again, "expect": report}, renewed)
+    assert run(timeline(*steps)) is None
+    assert run(timeline(steps[0], {**again, "at": "2026-01-01T00:01:00Z", "expect": report})) is not None
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_step_that_fails_is_named_by_number_and_time(number: int) -> None:
+    steps = [{**sts(source="fetched"), "world": SERVED}, sts(source="cached"), sts(source="cached")]
+    steps[number] = {**steps[number], "expect": {"sts": {"mode": "testing"}}}
+    found = run(timeline(*steps))
+    assert found is not None
+    assert found.startswith(f"step {number} at 2026-01-01T00:0{number}:00Z: $.sts.mode: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "queries", "passes"),
+    [
+        (0, {"asked": ["_mta-sts.client.test TXT", GET]}, True),
+        (0, {"before": [["_mta-sts.client.test TXT", GET]]}, True),
+        (0, {"before": [[GET, "_mta-sts.client.test TXT"]]}, False),
+        (0, {"not_asked": [GET]}, False),
+        (1, {"asked": ["_mta-sts.client.test TXT"], "not_asked": [GET]}, True),
+        (1, {"asked": [GET]}, False),  # what an earlier step asked does not count
+    ],
+)
+def test_the_questions_of_each_step_and_its_fetches_are_checked(number: int, queries: Any, *, passes: bool) -> None:
+    steps = [{**sts(source="fetched"), "world": SERVED}, sts(source="cached")]
+    steps[number] = {**steps[number], "queries": queries}
+    found = run(timeline(*steps))
+    assert (found is None) is passes
+    assert found is None or found.startswith(f"step {number} at ")
+
+
+def test_a_step_may_have_settings_and_expect_misuse() -> None:
+    off = {"ask": {**ASK, "settings": {"sts": "off"}}, "expect": {"sts": None}, "queries": {"not_asked": [GET]}}
+    wrong = {"ask": {"plan": "a..b"}, "expect": {"misuse": True}}
+    assert run(timeline({**off, "world": SERVED}, wrong)) is None
+
+
+def test_an_alone_standing_plan_begins_with_what_the_world_has_cached() -> None:
+    cache = {"client.test": {**STS_WORLD["cache"]["client.test"], "fetched": "2025-12-31T12:00:00Z"}}
+    world = {"now": "2026-01-01T00:00:00Z", **SILENT, "cache": cache}
+    data = {"id": "v", "world": world, **sts(source="cached", id="1"), "queries": {"not_asked": [GET]}}
+    assert run(Vector(data, VECTORS)) is None
+
+
+@pytest.mark.parametrize(
+    ("ask", "right", "wrong"),
+    [
+        ({"sts_record": ["v=STSv1; ", "id=1;"]}, {"id": "1", "warnings": []}, {"id": "2"}),
+        ({"sts_record": ["v=STSv1; id=", {"hex": "ff"}]}, {"refused": "id-invalid", "offset": 9}, {"id": "1"}),
+        ({"sts_policy": POLICY}, {"mode": "enforce", "max_age": 86400}, {"mode": "testing"}),
+        ({"sts_policy": {"hex": ""}}, {"refused": "empty", "offset": 0}, {"mode": "none"}),
+        ({"sts_allows": {"policy": POLICY, "mx": "mx.client.test"}}, {"allows": True}, {"allows": False}),
+        ({"sts_allows": {"policy": POLICY, "mx": "mx2.client.test"}}, {"allows": False}, {"allows": True}),
+    ],
+)
+def test_the_parsers_are_asked_for_text_or_octets(ask: Any, right: Any, wrong: Any) -> None:
+    assert run(Vector({"id": "v", "ask": ask, "expect": right}, VECTORS)) is None
+    assert run(Vector({"id": "v", "ask": ask, "expect": wrong}, VECTORS)) is not None
+
+
+def test_a_policy_that_is_none_is_no_answer_to_what_it_allows() -> None:
+    for allows in (True, False):
+        data = {"id": "v", "ask": {"sts_allows": {"policy": "", "mx": "mx.test"}}, "expect": {"allows": allows}}
+        assert run(Vector(data, VECTORS)) is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"ask": {"question": 1}, "expect": {}},
+        {"ask": {"plan": "client.test"}, "expect": {}},
+        {"ask": {"canonical": "client.test"}},
+        {"expect": {}},
+        {"timeline": [{"ask": {"cached": "client.test"}, "expect": {}}]},
+        {"timeline": [{"at": "2026-01-01T00:00:00Z", "expect": {}}]},
+    ],
+    ids=json.dumps,
+)
+def test_what_is_no_vector_is_a_value_error(data: Any) -> None:
+    with pytest.raises(ValueError, match="'v'"):
+        run(Vector({"id": "v", **data}, VECTORS))

@@ -15,8 +15,8 @@ from collections import Counter, defaultdict
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLAUSE = re.compile(r"RFC\d{4}-[0-9A-Za-z.]+-[a-z]{1,2}\b")
-# Decided by what this version does not do yet: a delivery attempt, MTA-STS, reports, REQUIRETLS.
-LATER_RFCS = {"RFC3207", "RFC8460", "RFC8461", "RFC8689"}
+# Decided by what this version does not do yet: a delivery attempt, reports, REQUIRETLS.
+LATER_RFCS = {"RFC3207", "RFC8460", "RFC8689"}
 LATER_AREAS = {"fallback", "starttls"}
 
 

@@ -43,12 +43,28 @@ MISMATCH = leaf("mx.mismatch.example")
 MISMATCH_PUBLISHED = leaf("mx.mismatch.example", key="mx.mismatch.example, before")
 EXPIRED = leaf("mx.expired.example", not_after=PAST)
 NOSTARTTLS = leaf("mx.nostarttls.example")
+ENFORCED = leaf("mx.enforced.example")
+TESTING = leaf("mx.testing.example", "mail.testing.example")
+STRAY = leaf("mx.stray.example")
+BOTH = leaf("mx.both.example", "mail.both.example")
+CACHED = leaf("mx.cached.example")
 
 
 def tlsa(usage: int, selector: int, certificate: Certificate) -> str:
     """The text of a TLSA record with a SHA-256 digest."""
     selected = certificate.pair.spki if selector else certificate.der()
     return f"TLSA {usage} {selector} 1 {hashlib.sha256(selected).hexdigest()}"
+
+
+def policy(mode: str, domain: str) -> str:
+    """A policy that names the host mx of its domain (RFC 8461 section 3.2)."""
+    mx = "" if mode == "none" else f"mx: mx.{domain}\n"
+    return f"version: STSv1\nmode: {mode}\n{mx}max_age: 604800\n"
+
+
+def serves(mode: str, domain: str) -> dict[str, Any]:
+    """A policy host."""
+    return {"content_type": "text/plain", "body": policy(mode, domain)}
 
 
 def shows(certificate: Certificate, **more: Any) -> dict[str, Any]:
@@ -60,6 +76,8 @@ def chain(certificate: Certificate) -> list[str]:
     """A chain as the format of worlds has it, leaf first."""
     return [f"pem:{pem(der)}" for der in (certificate.der(), AUTHORITY.der())]
 
+
+ANNOUNCED = '_mta-sts TXT "v=STSv1; id=20260101"'
 
 SECURE: dict[str, list[str]] = {
     # The aliases of whole domains stand here: no zone has one at its own top.
@@ -105,6 +123,7 @@ SECURE: dict[str, list[str]] = {
     "mismatch.example": ["@ MX 10 mx", "mx A 192.0.2.44", f"_25._tcp.mx {tlsa(3, 1, MISMATCH_PUBLISHED)}"],
     "expired.example": ["@ MX 10 mx", "mx A 192.0.2.45", f"_25._tcp.mx {tlsa(2, 0, AUTHORITY)}"],
     "nostarttls.example": ["@ MX 10 mx", "mx A 192.0.2.46", f"_25._tcp.mx {tlsa(3, 1, NOSTARTTLS)}"],
+    "both.example": ["@ MX 10 mx", "mx A 192.0.2.53", f"_25._tcp.mx {tlsa(3, 1, BOTH)}", ANNOUNCED],
 }
 
 INSECURE: dict[str, list[str]] = {
@@ -112,6 +131,12 @@ INSECURE: dict[str, list[str]] = {
     "plain.example": ["@ MX 10 mail", "mail A 192.0.2.10"],
     "cleartext.example": ["@ MX 10 mail", "mail A 192.0.2.11"],
     "legacy.example": ["mx A 192.0.2.20"],
+    "enforced.example": ["@ MX 10 mx", "mx A 192.0.2.50", ANNOUNCED],
+    "testing.example": ["@ MX 10 mx", "mx A 192.0.2.51", ANNOUNCED],
+    "stray.example": ["@ MX 10 mx1.provider.example.", "@ MX 20 mx", "mx A 192.0.2.52", ANNOUNCED],
+    "cached.example": ["@ MX 10 mx", "mx A 192.0.2.54", ANNOUNCED],
+    "unfetched.example": ["@ MX 10 mail.plain.example.", ANNOUNCED],
+    "optout.example": ["@ MX 10 mail.plain.example.", ANNOUNCED],
 }
 
 WORLD: dict[str, Any] = {
@@ -123,6 +148,23 @@ WORLD: dict[str, Any] = {
         "bogus.example": {"security": "bogus", "records": ["@ MX 10 mx1.provider.example."]},
     },
     "failures": [{"name": "_25._tcp.mx.broken-tlsa.example", "type": "TLSA", "kind": "servfail"}],
+    "https": {
+        "mta-sts.enforced.example": serves("enforce", "enforced.example"),
+        "mta-sts.testing.example": serves("testing", "testing.example"),
+        "mta-sts.stray.example": serves("enforce", "stray.example"),
+        "mta-sts.both.example": serves("enforce", "both.example"),
+        "mta-sts.cached.example": {"error": "timeout"},
+        "mta-sts.unfetched.example": {"certificate": "expired"} | serves("enforce", "unfetched.example"),
+        "mta-sts.optout.example": serves("none", "optout.example"),
+    },
+    "cache": {
+        "cached.example": {
+            "id": "20251201",
+            "fetched": "2025-12-31T00:00:00Z",
+            "policy": policy("enforce", "cached.example"),
+        }
+    },
+    "trust": [f"pem:{pem(AUTHORITY.der())}"],
     "servers": {
         "192.0.2.1": shows(PROVIDER),
         "2001:db8::1": shows(PROVIDER),
@@ -136,6 +178,11 @@ WORLD: dict[str, Any] = {
         "192.0.2.44": shows(MISMATCH),
         "192.0.2.45": shows(EXPIRED),
         "192.0.2.46": {"25": {"starttls": "absent"}},
+        "192.0.2.50": shows(ENFORCED),
+        "192.0.2.51": shows(TESTING),
+        "192.0.2.52": shows(STRAY),
+        "192.0.2.53": shows(BOTH),
+        "192.0.2.54": shows(CACHED),
     },
 }
 
