@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import ssl
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,14 @@ DATA = {
     "zones": ZONES,
     "servers": {"192.0.2.1": {"25": {"chain": ["pem:" + LEAF.read_text("ascii")]}}},
 }
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's state folder, which is not there yet."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
 @pytest.fixture
@@ -137,6 +147,14 @@ def test_a_doubtful_setting_is_warned_of_and_obeyed(run: Any, world: Path) -> No
         ["plan", "client.test", "--world", "tour", "--set", "dane"],
         ["plan", "client.test", "--world", "tour", "--set", "dane=maybe"],
         ["plan", "client.test", "--world", "tour", "--set", "unknown=1"],
+        ["plan", "client.test", "--world", "tour", "--set", "sts=no"],
+        ["plan", "client.test", "--world", "tour", "--set", "sts_mode=enforce"],
+        ["plan", "client.test", "--world", "tour", "--store"],
+        ["sts"],
+        ["sts", "client.test", "--world", "{tmp}/missing.json"],
+        ["sts", "client.test", "--world", "tour", "--explain"],
+        ["refresh", "--world", "tour", "--resolver", "127.0.0.1"],
+        ["refresh", "--world", "{tmp}/broken.json"],
         ["plan", "client.test", "--world", "tour", "--record", "{tmp}/no/such/folder"],
         ["match", "--tlsa", EE, "--chain", str(LEAF)],
         ["match", "--tlsa", "3 1", "--chain", str(LEAF), "--name", NAME],
@@ -228,6 +246,369 @@ def test_vectors_prints_a_line_a_failure_and_a_count(run: Any, tmp_path: Path) -
     assert (data["passed"], list(data["failed"])) == (2, ["bad"])
 
 
+# --- MTA-STS
+
+CERTIFICATES = {
+    name: "pem:" + (VECTORS / "certificates" / f"{name}.pem").read_text("ascii") for name in ("leaf", "int", "ta")
+}
+NOW = "2026-01-01T00:00:00Z"
+
+
+def policy(mode: str = "enforce", mx: str = NAME, max_age: int = 2_592_000) -> str:
+    return f"version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: {max_age}\n"
+
+
+def served(body: str, **more: Any) -> dict[str, Any]:
+    return {"content_type": "text/plain", "body": body, **more}
+
+
+def announcing(identity: str = "1", more: str = "") -> dict[str, Any]:
+    record = f'_mta-sts TXT "v=STSv1; id={identity};{more}"'
+    return {"security": "insecure", "records": [f"@ MX 10 {NAME}.", record]}
+
+
+STS: dict[str, Any] = {
+    "now": NOW,
+    "zones": {
+        "provider.example": {"security": "insecure", "records": ["mx1 A 192.0.2.1"]},
+        "plain.test": {"security": "insecure", "records": [f"@ MX 10 {NAME}."]},
+        "quiet.test": {"security": "insecure", "records": [f"@ MX 10 {NAME}."]},
+        **{
+            f"{name}.test": announcing() for name in ("enforced", "trial", "stray", "gone", "known", "wrong", "expired")
+        },
+    },
+    "https": {
+        "mta-sts.enforced.test": served(policy()),
+        "mta-sts.trial.test": served(policy("testing", "mx9.provider.example")),
+        "mta-sts.stray.test": served(policy(mx="mx9.provider.example")),
+        "mta-sts.quiet.test": served(policy()),
+        "mta-sts.wrong.test": served("mode: enforce\n"),
+        "mta-sts.expired.test": served(policy(), certificate="expired"),
+    },
+    "cache": {"known.test": {"id": "0", "fetched": "2025-12-30T00:00:00Z", "policy": policy(max_age=604_800)}},
+    "trust": [CERTIFICATES["ta"]],
+    "servers": {"192.0.2.1": {"25": {"chain": [CERTIFICATES["leaf"], CERTIFICATES["int"]]}}},
+}
+
+
+@pytest.fixture
+def sts_world(tmp_path: Path) -> Path:
+    return written(tmp_path / "sts.json", STS)
+
+
+def written(path: Path, data: Any) -> Path:
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "domain", "status", "shown"),
+    [
+        ("plan", "enforced.test", 0, "mode enforce, id 1, fetched, in force until 2026-01-31 00:00:00+00:00"),
+        ("plan", "trial.test", 0, "mode testing, id 1, fetched"),
+        ("plan", "stray.test", 1, "skipped: sts-mx-mismatch"),
+        ("plan", "known.test", 0, "mode enforce, id 0, cached, in force until 2026-01-06 00:00:00+00:00"),
+        ("plan", "known.test", 0, "MTA-STS: fetch-error: https://mta-sts.known.test/"),
+        ("plan", "gone.test", 0, "MTA-STS: fetch-error: https://mta-sts.gone.test/"),
+        ("plan", "wrong.test", 0, "MTA-STS: policy-invalid: "),
+        ("plan", "expired.test", 0, "MTA-STS: webpki-invalid: "),
+        ("check", "enforced.test", 0, f"Verified TLS connection established to {NAME}[192.0.2.1]"),
+        ("check", "stray.test", 1, "sts-mx-mismatch"),
+    ],
+)
+def test_a_policy_and_what_is_wrong_with_it_are_shown(
+    run: Any, sts_world: Path, command: str, domain: str, status: int, shown: str
+) -> None:
+    got, out, err = run(command, domain, "--world", sts_world)
+    assert (got, shown in out, err) == (status, True, "")
+    got, out, err = run(command, domain, "--world", sts_world, "--json")
+    engine = World.from_json(STS).engine()
+    answer = engine.plan(domain).to_json() if command == "plan" else engine.check(domain).to_json()
+    assert (got, json.loads(out), err) == (status, answer, "")
+
+
+def test_a_domain_without_a_policy_has_no_line_about_it(run: Any, sts_world: Path) -> None:
+    assert "MTA-STS" not in run("plan", "plain.test", "--world", sts_world)[1]
+
+
+def test_mta_sts_can_be_switched_off(run: Any, sts_world: Path) -> None:
+    for domain in ("enforced.test", "stray.test", "known.test"):
+        status, out, _ = run("plan", domain, "--world", sts_world, "--set", "sts=off", "--json")
+        data = json.loads(out)
+        assert (status, data["sts"], data["hosts"][0]["level"]) == (0, None, "may")
+
+
+@pytest.mark.parametrize(
+    "domain", ["enforced.test", "trial.test", "stray.test", "known.test", "gone.test", "wrong.test"]
+)
+def test_a_record_of_a_plan_replays_with_its_policy(run: Any, sts_world: Path, tmp_path: Path, domain: str) -> None:
+    record = tmp_path / "record.json"
+    live = run("plan", domain, "--world", sts_world, "--json", "--record", record)
+    assert run("plan", domain, "--world", record, "--json") == live
+    assert json.loads(live[1])["sts"] is not None
+
+
+@pytest.mark.parametrize("domain", ["enforced.test", "trial.test"])
+def test_a_record_of_a_check_replays_with_its_anchors(run: Any, sts_world: Path, tmp_path: Path, domain: str) -> None:
+    record = tmp_path / "record.json"
+    live = run("check", domain, "--world", sts_world, "--json", "--record", record)
+    assert run("check", domain, "--world", record, "--json") == live
+
+
+@pytest.mark.parametrize("setting", ["sts=maybe", "sts_with_dane=audit", "max_fetch_seconds=0", "max_policy_octets=1k"])
+def test_a_wrong_setting_of_mta_sts_is_misuse(run: Any, sts_world: Path, setting: str) -> None:
+    for words in (("plan", "enforced.test"), ("sts", "enforced.test"), ("refresh",)):
+        status, out, err = run(*words, "--world", sts_world, "--set", setting)
+        assert (status, out, setting.partition("=")[0] in err) == (2, "", True)
+
+
+# --- sts
+
+
+@pytest.mark.parametrize(
+    ("domain", "status", "shown"),
+    [
+        ("enforced.test", 0, "a sender discovers this policy"),
+        ("trial.test", 0, "  mode: testing"),
+        ("quiet.test", 1, "no TXT record of MTA-STS"),  # and the policy is shown all the same
+        ("quiet.test", 1, "  mode: enforce"),
+        ("known.test", 1, "cached: mode enforce, id 0, fetched 2025-12-30 00:00:00+00:00, until 2026-01-06"),
+        ("wrong.test", 1, "no valid policy: version-missing at octet 14"),
+        ("expired.test", 1, "could not be fetched"),
+        ("plain.test", 1, "a sender discovers no policy"),
+    ],
+)
+def test_sts_shows_what_a_domain_publishes(run: Any, sts_world: Path, domain: str, status: int, shown: str) -> None:
+    got, out, err = run("sts", domain, "--world", sts_world)
+    assert (got, shown in out, err) == (status, True, "")
+    got, out, err = run("sts", domain.upper() + ".", "--world", sts_world, "--json")
+    found = World.from_json(STS).engine().examine_sts(domain)
+    assert (got, json.loads(out), err) == (status, found.to_json(), "")
+    assert found.passed is (status == 0)
+
+
+def test_sts_shows_the_remarks_of_a_linter(run: Any, tmp_path: Path) -> None:
+    zones = {"a.test": announcing(more=" x=1;")}
+    data = {"now": NOW, "zones": zones, "https": {"mta-sts.a.test": served(policy(max_age=3600) + "later: yes\n")}}
+    status, out, _ = run("sts", "a.test", "--world", written(tmp_path / "world.json", data))
+    remarks = [line.strip() for line in out.splitlines() if "remark" in line]
+    offsets = [policy().index("max_age"), len(policy(max_age=3600))]
+    assert remarks == [
+        "remark: unknown-field at octet 15",
+        f"remark: short-max-age at octet {offsets[0]}",
+        f"remark: unknown-field at octet {offsets[1]}",
+    ]
+    assert status == 0
+
+
+HOSTILE = "version: STSv1\n\x1b[2Jmode: none\r\u202eevil\x07\x00\x9b1m\nmax_age: 1\n"
+
+
+def test_a_hostile_policy_can_not_play_with_the_terminal(run: Any, tmp_path: Path) -> None:
+    data: dict[str, Any] = {"now": NOW, "zones": {"a.test": announcing()}, "https": {"mta-sts.a.test": served(HOSTILE)}}
+    world = written(tmp_path / "world.json", data)
+    status, out, _ = run("sts", "a.test", "--world", world)
+    assert status == 1
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert "  \\x1b[2Jmode: none\\r\\u202eevil\\x07\\x00\\x9b1m" in out.splitlines()
+    status, out, _ = run("sts", "a.test", "--world", world, "--json")
+    assert (status, out.isascii(), json.loads(out)["body"]) == (1, True, HOSTILE)
+    data["https"]["mta-sts.a.test"] = served(policy(), content_type="text/\x1b[2Jhtml\r\nx")
+    assert all(line.isprintable() for line in run("sts", "a.test", "--world", written(world, data))[1].split("\n"))
+    assert all(line.isprintable() for line in run("plan", "a.test", "--world", world, "--explain")[1].split("\n"))
+
+
+@pytest.mark.parametrize("octet", ["\\027", "\\010", "\\000", "\\127", "\\233"])
+def test_a_hostile_record_can_not_play_with_the_terminal(run: Any, tmp_path: Path, octet: str) -> None:
+    data = {"now": NOW, "zones": {"a.test": announcing(more=f" x={octet}a sender discovers this policy")}}
+    status, out, _ = run("sts", "a.test", "--world", written(tmp_path / "world.json", data))
+    assert status == 1
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert not [line for line in out.splitlines() if line.startswith("a sender discovers this policy")]
+
+
+def test_sts_stores_nothing(run: Any, sts_world: Path, tmp_path: Path) -> None:
+    store = tmp_path / "policies"
+    run("sts", "enforced.test", "--world", sts_world, "--store", store)
+    assert "cached: nothing" in run("sts", "enforced.test", "--world", sts_world, "--store", store)[1]
+    run("plan", "enforced.test", "--world", sts_world, "--store", store)
+    assert (
+        f"cached: mode enforce, id 1, fetched {NOW[:10]}"
+        in run("sts", "enforced.test", "--world", sts_world, "--store", store)[1]
+    )
+
+
+@pytest.mark.parametrize("domain", ["", "a..test", "192.0.2.1", "[relay.test]", "user@a.test"])
+def test_sts_takes_a_domain_name_alone(run: Any, sts_world: Path, domain: str) -> None:
+    status, out, err = run("sts", domain, "--world", sts_world)
+    assert (status, out, err.startswith("mailtlspolicy: ")) == (2, "", True)
+
+
+# --- refresh
+
+LATER = "2026-01-02T00:00:00Z"
+
+
+def old(mode: str = "enforce", fetched: str = NOW, **more: Any) -> dict[str, Any]:
+    return {"id": "1", "fetched": fetched, "policy": policy(mode), "used": fetched, **more}
+
+
+def refreshing(tmp_path: Path, **cache: Any) -> Path:
+    """A world a day later, in which these are cached; those whose names begin with "good" can be fetched again."""
+    domains = {f"{name}.test": entry for name, entry in cache.items()}
+    data = {
+        "now": LATER,
+        "zones": {domain: announcing() for domain in domains},
+        "https": {f"mta-sts.{domain}": served(policy()) for domain in domains if domain.startswith("good")},
+        "cache": domains,
+    }
+    return written(tmp_path / "refresh.json", data)
+
+
+def test_refresh_tells_its_progress_beside_and_its_failures_in_the_answer(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    disused = old(fetched="2025-10-01T00:00:00Z")
+    world = refreshing(tmp_path, good1=old(), good2=old(), bad=old("testing"), goodbye=old("none"), over=disused)
+    status, out, err = run("refresh", "--world", world)
+    lines = out.splitlines()
+    assert (status, lines[-1]) == (1, "refreshed 3, failed 1, dropped 1, store failures 0")
+    assert len(lines) == 2
+    assert lines[0].startswith("bad.test: fetch-error, in force (mode testing) until 2026-01-31 00:00:00+00:00: ")
+    assert err.endswith("\rrefreshed 3, failed 1, dropped 1\n")
+    assert err.count("\n") == 1
+    status, out, err = run("refresh", "--world", world, "--json")
+    assert (status, json.loads(out)) == (1, World.load(world).engine().refresh().to_json())
+    assert json.loads(out)["dropped"] == ["over.test"]
+    assert "refreshed" in err
+
+
+def test_the_progress_of_a_long_refresh_counts_up(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    world = refreshing(tmp_path, **{f"good{number}": old() for number in range(40)})
+    status, out, err = run("refresh", "--world", world)
+    counts = [int(part.partition(" ")[2].partition(",")[0]) for part in err.strip().split("\r") if part]
+    assert (status, out) == (0, "refreshed 40, failed 0, dropped 0, store failures 0\n")
+    assert len(counts) > 1
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 40
+
+
+def test_nobody_watches_the_progress_where_there_is_no_terminal(run: Any, tmp_path: Path) -> None:
+    status, out, err = run("refresh", "--world", refreshing(tmp_path, good=old()))
+    assert (status, out, err) == (0, "refreshed 1, failed 0, dropped 0, store failures 0\n", "")
+
+
+def test_a_policy_of_mode_none_that_is_gone_is_no_failure(run: Any, tmp_path: Path) -> None:
+    status, out, _ = run("refresh", "--world", refreshing(tmp_path, bad=old("none")))
+    assert (status, out) == (0, "refreshed 0, failed 0, dropped 0, store failures 0\n")
+
+
+def test_a_refresh_without_work_is_silent_but_for_its_answer(run: Any, sts_world: Path, tmp_path: Path) -> None:
+    data = {**STS, "cache": {}}
+    assert run("refresh", "--world", written(tmp_path / "empty.json", data)) == (
+        0,
+        "refreshed 0, failed 0, dropped 0, store failures 0\n",
+        "",
+    )
+    assert run("refresh", "--world", sts_world, "--set", "sts=off")[0] == 0
+
+
+def test_refresh_takes_no_domain(run: Any, sts_world: Path) -> None:
+    assert run("refresh", "enforced.test", "--world", sts_world)[:2] == (2, "")
+
+
+# --- the policy store
+
+
+def source(answer: tuple[int, str, str]) -> Any:
+    return json.loads(answer[1])["sts"]["source"]
+
+
+def test_a_store_keeps_policies_between_runs(run: Any, sts_world: Path, tmp_path: Path) -> None:
+    store = ("--store", tmp_path / "policies")
+    silent = written(tmp_path / "silent.json", {**STS, "https": {}, "now": LATER})
+    for command in ("plan", "check"):
+        assert json.loads(run(command, "enforced.test", "--world", silent, "--json")[1]) is not None
+    first = run("plan", "enforced.test", "--world", sts_world, "--json", *store)
+    assert (source(first), first[0]) == ("fetched", 0)
+    assert source(run("plan", "enforced.test", "--world", silent, "--json", *store)) == "cached"
+    assert source(run("plan", "enforced.test", "--world", silent, "--json")) is None  # nothing of it is elsewhere
+    status, out, _ = run("refresh", "--world", silent, "--json", *store)
+    assert (status, [failure["domain"] for failure in json.loads(out)["failed"]]) == (
+        1,
+        ["enforced.test", "known.test"],
+    )
+
+
+def test_what_the_world_has_cached_goes_into_the_store(run: Any, sts_world: Path, tmp_path: Path) -> None:
+    store = ("--store", tmp_path / "policies")
+    run("plan", "plain.test", "--world", sts_world, *store)
+    bare = written(tmp_path / "bare.json", {**STS, "cache": {}})
+    assert source(run("plan", "known.test", "--world", bare, "--json", *store)) == "cached"
+
+
+def test_what_the_world_has_cached_replaces_nothing(run: Any, tmp_path: Path) -> None:
+    store = ("--store", tmp_path / "policies")
+    data = {**STS, "https": {"mta-sts.known.test": served(policy("testing"))}}
+    world = written(tmp_path / "world.json", data)
+    assert source(run("plan", "known.test", "--world", world, "--json", *store)) == "fetched"
+    written(world, {**data, "https": {}, "now": LATER})
+    _, out, _ = run("plan", "known.test", "--world", world, "--json", *store)
+    sts = json.loads(out)["sts"]
+    assert (sts["source"], sts["id"], sts["mode"]) == ("cached", "1", "testing")
+
+
+@pytest.mark.parametrize("kind", ["junk", "folder", "nowhere"])
+def test_a_store_that_can_not_be_used_is_misuse(run: Any, internet: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    store = tmp_path / "store"
+    if kind == "junk":
+        store.write_text("no database" * 100)
+    elif kind == "folder":
+        store.mkdir()
+    else:
+        store = tmp_path / "no" / "store"
+    world = written(tmp_path / "world.json", {**internet, "now": NOW})
+    for place in (("--world", world), ("--trust-ad",)):
+        for words in (("plan", "plain.test"), ("check", "plain.test"), ("sts", "enforced.test"), ("refresh",)):
+            status, out, err = run(*words, *place, "--store", store, "--json")
+            assert (status, out) == (2, "")
+            assert err.startswith(f"mailtlspolicy: the policy store {store} can not be used: ")
+
+
+def test_an_entry_that_can_not_be_read_is_told_of(run: Any, tmp_path: Path) -> None:
+    world = written(tmp_path / "world.json", {**STS, "cache": {}})
+    words = ("--world", world, "--store", tmp_path / "store")
+    run("plan", "enforced.test", *words)
+    with closing(sqlite3.connect(tmp_path / "store")) as connection, connection:
+        connection.execute("UPDATE policies SET entry = '{}' WHERE domain = 'enforced.test'")
+        connection.execute("INSERT INTO policies VALUES ('plain.test', 'x')")
+    status, out, _ = run("plan", "plain.test", *words)  # it may hold a policy: the mail waits
+    assert (status, "the policy store failed: " in out) == (1, True)
+    assert "undeliverable (transient): sts-lookup-failed, status 4.4.3" in out
+    status, out, err = run("plan", "plain.test", *words, "--record", tmp_path / "record.json")
+    assert (status, "warning: nothing was recorded: the policy store failed" in err) == (1, True)
+    assert not (tmp_path / "record.json").exists()
+    status, out, _ = run("sts", "enforced.test", *words)
+    assert (status, "cached: the policy store failed: " in out) == (0, True)
+    status, out, _ = run("refresh", *words)  # which heals what it can
+    assert (status, out.splitlines()[-1]) == (1, "refreshed 1, failed 0, dropped 0, store failures 1")
+    assert "cached: mode enforce" in run("sts", "enforced.test", *words)[1]
+
+
+def test_a_policy_that_is_announced_applies_although_its_entry_can_not_be_read(
+    run: Any, sts_world: Path, tmp_path: Path
+) -> None:
+    words = ("--world", sts_world, "--store", tmp_path / "store")
+    run("plan", "enforced.test", *words)
+    with closing(sqlite3.connect(tmp_path / "store")) as connection, connection:
+        connection.execute("UPDATE policies SET entry = '{}' WHERE domain = 'enforced.test'")
+    status, out, _ = run("plan", "enforced.test", *words)
+    assert (status, "mode enforce, id 1, fetched" in out, "the policy store failed: " in out) == (0, True, True)
+    assert "cached: mode enforce" in run("sts", "enforced.test", *words)[1]
+
+
 # --- a live resolver, in its place one that is told what to say
 
 
@@ -304,6 +685,113 @@ def test_a_live_run_asks_the_resolver_given_and_warns_where_dane_is_lost(
     assert (status, resolver.made) == (0, [made])
     assert ("warning" in err, "loopback" in err) == (warned, warned)
     assert "mx.client.test" in out
+
+
+@pytest.fixture
+def internet(resolver: type[FakeResolver], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a live run meets, a world without time and cache; its "https" and "servers" may be changed between runs."""
+    world = {key: value for key, value in STS.items() if key not in {"now", "cache"}}
+    resolver.answers = staticmethod(World.from_json(world).resolver.lookup)
+    monkeypatch.setattr(cli, "HttpsFetcher", lambda _: World.from_json(world).fetcher)
+    monkeypatch.setattr(cli, "SmtpProber", lambda: World.from_json(world).connector)
+    return world
+
+
+LIVE = ("--trust-ad", "--json")
+
+
+def test_a_live_run_keeps_policies_in_the_users_state_folder(run: Any, internet: dict[str, Any], state: Path) -> None:
+    assert source(run("plan", "enforced.test", *LIVE)) == "fetched"
+    folder = state / "mailtlspolicy"
+    assert (folder.stat().st_mode & 0o777, (folder / "policies.sqlite").stat().st_mode & 0o777) == (0o700, 0o600)
+    internet["https"] = {}
+    assert source(run("plan", "enforced.test", *LIVE)) == "cached"
+    status, out, _ = run("sts", "enforced.test", *LIVE)
+    assert (status, json.loads(out)["cached"]["id"]) == (1, "1")
+    assert run("refresh", "--trust-ad")[:2] == (
+        0,
+        "refreshed 0, failed 0, dropped 0, store failures 0\n",
+    )  # none is due
+
+
+def test_without_a_state_folder_of_its_own_it_lies_below_the_home(
+    run: Any, internet: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (None, ""):
+        if value is None:
+            monkeypatch.delenv("XDG_STATE_HOME")
+        else:
+            monkeypatch.setenv("XDG_STATE_HOME", value)
+        assert source(run("plan", "enforced.test", *LIVE)) == ("fetched" if value is None else "cached")
+    assert internet["https"]
+    assert (tmp_path / "home" / ".local" / "state" / "mailtlspolicy" / "policies.sqlite").is_file()
+
+
+def test_a_store_that_is_named_leaves_the_state_folder_alone(
+    run: Any, internet: dict[str, Any], state: Path, tmp_path: Path
+) -> None:
+    store = ("--store", tmp_path / "policies")
+    assert source(run("plan", "enforced.test", *LIVE, *store)) == "fetched"
+    internet["https"] = {}
+    assert source(run("plan", "enforced.test", *LIVE, *store)) == "cached"
+    assert not state.exists()
+
+
+def test_a_run_over_a_world_leaves_the_state_folder_alone(run: Any, sts_world: Path, state: Path) -> None:
+    for words in (("plan", "enforced.test"), ("check", "enforced.test"), ("sts", "enforced.test"), ("refresh",)):
+        run(*words, "--world", sts_world)
+    assert not state.exists()
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_state_folder_that_can_not_be_made_is_told_of(run: Any, state: Path) -> None:
+    state.write_text("a file")
+    status, out, err = run("plan", "enforced.test", "--trust-ad")
+    assert (status, out, str(state) in err, err.startswith("mailtlspolicy: ")) == (2, "", True, True)
+
+
+@pytest.mark.usefixtures("internet")
+def test_without_mta_sts_no_state_folder_is_needed(run: Any, state: Path) -> None:
+    status, _, _ = run("plan", "enforced.test", *LIVE, "--set", "sts=off")
+    assert (status, state.exists()) == (0, False)
+    state.write_text("a file")
+    assert run("plan", "enforced.test", *LIVE, "--set", "sts=off")[0] == 0
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_user_without_a_home_is_told_to_name_a_store(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(_: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    status, out, err = run("plan", "enforced.test", "--trust-ad")
+    assert (status, out, "--store" in err) == (2, "", True)
+    assert run("plan", "enforced.test", "--trust-ad", "--store", tmp_path / "policies")[0] == 0
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_state_folder_that_is_not_absolute_is_ignored(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert source(run("plan", "enforced.test", *LIVE)) == "fetched"
+    assert not (tmp_path / "relative").exists()
+    assert (tmp_path / "home" / ".local" / "state" / "mailtlspolicy" / "policies.sqlite").is_file()
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_live_check_trusts_what_the_system_trusts(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    anchors = tmp_path / "anchors.pem"
+    anchors.write_text(CERTIFICATES["ta"].removeprefix("pem:"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    for file, status, shown in ((anchors, 0, "authenticated by pkix"), (tmp_path / "none", 1, "untrusted-issuer")):
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        got, out, _ = run("check", "enforced.test", "--trust-ad")
+        assert (got, shown in out) == (status, True)
 
 
 def test_the_module_runs_as_a_program_over_the_built_in_world() -> None:

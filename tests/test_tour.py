@@ -31,6 +31,24 @@ CHECKS = [
         ["no-addresses", "may", "dane", "tlsa-lookup-failed"],
         ["skipped", "untrusted", "verified", "verified", "skipped"],
     ),
+    ("enforced.example", ["secure"], ["verified"]),
+    ("testing.example", ["may"], ["untrusted"]),
+    ("stray.example", ["sts-mx-mismatch", "secure"], ["skipped", "verified"]),
+    ("both.example", ["dane"], ["verified"]),
+    ("cached.example", ["secure"], ["verified"]),
+    ("unfetched.example", ["may"], ["untrusted"]),
+    ("optout.example", ["may"], ["untrusted"]),
+]
+
+# Domain, the mode in force, where it comes from, why nothing newer was learned
+POLICIES = [
+    ("enforced.example", "enforce", "fetched", None),
+    ("testing.example", "testing", "fetched", None),
+    ("stray.example", "enforce", "fetched", None),
+    ("both.example", "enforce", "fetched", None),
+    ("cached.example", "enforce", "cached", "fetch-error"),
+    ("unfetched.example", None, None, "webpki-invalid"),
+    ("optout.example", "none", "fetched", None),
 ]
 
 UNDELIVERABLE = [
@@ -50,6 +68,24 @@ def test_a_domain_of_the_tour_shows_its_kind_of_decision(domain: str, hosts: lis
         server.security or (server.verdict and server.verdict.failure) or server.result for server in check.servers
     ]
     assert list(map(str, shown)) == servers
+
+
+@pytest.mark.parametrize(("domain", "mode", "source", "failure"), POLICIES, ids=[row[0] for row in POLICIES])
+def test_a_domain_of_the_tour_has_its_policy(
+    domain: str, mode: str | None, source: str | None, failure: str | None
+) -> None:
+    sts = World.tour().engine().plan(domain).sts
+    assert sts is not None
+    assert (sts.policy and sts.policy.mode, sts.source, sts.failure) == (mode, source, failure)
+
+
+@pytest.mark.parametrize("domain", ["testing.example", "both.example"])
+def test_what_a_policy_would_have_refused_is_observed(domain: str) -> None:
+    (server,) = ENGINE.check(domain).servers
+    assert server.passed
+    assert server.verdict is not None
+    assert server.verdict.observed is not None
+    assert server.verdict.observed.failure == "name-mismatch"
 
 
 @pytest.mark.parametrize(("domain", "kind", "status"), UNDELIVERABLE, ids=[row[0] for row in UNDELIVERABLE])

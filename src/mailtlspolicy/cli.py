@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import os
 import sys
 import warnings
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +19,25 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from mailtlspolicy import dane, doctor, vectors
 from mailtlspolicy.adapters.dns import DnsResolver
+from mailtlspolicy.adapters.https import HttpsFetcher
 from mailtlspolicy.adapters.smtp import SmtpProber
-from mailtlspolicy.config import Config
+from mailtlspolicy.adapters.sqlite import SqliteStore
+from mailtlspolicy.adapters.tls import system_trust_store
+from mailtlspolicy.config import Config, Sts
 from mailtlspolicy.drivers import drive
+from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.recording import Recorder
-from mailtlspolicy.rendering import check_text, plan_text, verdict_text
+from mailtlspolicy.rendering import check_text, examination_text, plan_text, refresh_text, verdict_text
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mailtlspolicy.sts.refresh import RefreshReport
 
 OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan or a passing check; the answer is no; wrong use
 
@@ -35,8 +45,13 @@ OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan or a passing check
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a peer says need not fit the encoding of the terminal
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with warnings.catch_warnings():  # about what is odd in a peer's certificates: the verdict says what it means
+        with contextlib.ExitStack() as closing, warnings.catch_warnings():
+            arguments.closing = closing
+            # about what is odd in a peer's certificates: the verdict says what it means
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             status: int = arguments.run(arguments)
     except BrokenPipeError:  # the reader has seen enough
@@ -60,10 +75,23 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         command.add_argument("next_hop", metavar="DOMAIN", help="a domain, [relay], [relay]:port or [address]")
         _add_world(command)
-        command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings")
+        _add_engine(command)
         command.add_argument("--explain", action="store_true", help="print every step with its clause")
         command.add_argument("--record", metavar="FILE", type=Path, help="write what was seen as a world that replays")
         _add_json(command)
+
+    sts = commands.add_parser("sts", help="show what a domain publishes for MTA-STS, and what is cached of it")
+    sts.set_defaults(run=_sts)
+    sts.add_argument("domain", metavar="DOMAIN", help="the policy domain")
+    _add_world(sts)
+    _add_engine(sts)
+    _add_json(sts)
+
+    renew = commands.add_parser("refresh", help="refresh the cached MTA-STS policies that are due")
+    renew.set_defaults(run=_refresh)
+    _add_world(renew)
+    _add_engine(renew)
+    _add_json(renew)
 
     match = commands.add_parser("match", help="match a certificate chain with TLSA records")
     match.set_defaults(run=_match)
@@ -98,6 +126,13 @@ def _add_world(command: argparse.ArgumentParser) -> None:
     _add_resolver(command)
 
 
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings")
+    command.add_argument(
+        "--store", metavar="PATH", type=Path, help="keep MTA-STS policies in this file, not in the user's state folder"
+    )
+
+
 def _add_resolver(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resolver", metavar="ADDR[:PORT]", help="ask this resolver, not the system's")
     command.add_argument("--trust-ad", action="store_true", help="believe a resolver that is not on loopback")
@@ -128,25 +163,68 @@ def _resolver(arguments: argparse.Namespace, *, trust_ad: bool | None) -> DnsRes
     return DnsResolver(nameservers=[arguments.resolver], trust_ad=trust_ad)
 
 
-def _engine(arguments: argparse.Namespace, config: Config, *, connects: bool) -> Engine:
+def _engine(arguments: argparse.Namespace, *, connects: bool = False) -> Engine:
+    config = _config(arguments.settings)
     if arguments.world is not None:
-        if arguments.resolver is not None:
-            raise ValueError("--world and --resolver exclude each other")
-        world = World.tour() if arguments.world == "tour" else World.load(arguments.world)
-        return world.engine(config)
+        return _world_engine(arguments, config)
     resolver = _resolver(arguments, trust_ad=arguments.trust_ad or None)
     if not resolver.trusted:
         _warn("the resolver is not on loopback: no answer counts as secure, and DANE never applies (see --trust-ad)")
-    connector = SmtpProber() if connects else None  # which asks the system for its name
-    return Engine(resolver, connector=connector, shuffle=keep_order, config=config)
+    return Engine(
+        resolver,
+        fetcher=HttpsFetcher(resolver),
+        store=None if config.sts is Sts.OFF else _store(arguments, arguments.store or _state_file()),
+        connector=SmtpProber() if connects else None,  # which asks the system for its name
+        trust=system_trust_store() if connects else None,
+        shuffle=keep_order,
+        config=config,
+    )
+
+
+def _world_engine(arguments: argparse.Namespace, config: Config) -> Engine:
+    if arguments.resolver is not None:
+        raise ValueError("--world and --resolver exclude each other")
+    world = World.tour() if arguments.world == "tour" else World.load(arguments.world)
+    engine = world.engine(config)
+    if arguments.store is None:
+        return engine
+    store = _store(arguments, arguments.store)
+    for domain, entry in world.cache.items():
+        if store.load(domain) is None:
+            store.store(domain, entry)
+    return evolve(engine, store=store)
+
+
+def _store(arguments: argparse.Namespace, path: Path) -> SqliteStore:
+    """The policy store in a file, which has to be usable: a wrong path is misuse, not a decision."""
+    store = SqliteStore(path)
+    arguments.closing.callback(store.close)
+    if isinstance(bad := store.load("example"), StoreFailure):
+        raise ValueError(f"the policy store {path} can not be used: {bad.detail}")
+    return store
+
+
+def _state_file() -> Path:
+    """Where policies are kept by default: in the user's state folder (XDG Base Directory Specification)."""
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():  # which the specification wants ignored
+        try:
+            base = Path.home() / ".local" / "state"
+        except RuntimeError as error:
+            raise ValueError("there is no home folder to keep policies in: give --store PATH") from error
+    folder = base / "mailtlspolicy"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "policies.sqlite"
 
 
 def _recorded(arguments: argparse.Namespace, *, connects: bool) -> tuple[Engine, Recorder]:
-    """The engine, its resolver and connector wrapped to be written down, at one time for the whole run."""
-    engine = _engine(arguments, _config(arguments.settings), connects=connects)
-    recorder = Recorder(engine.resolver, engine.connector)
+    """The engine, its injected parts wrapped to be written down, at one time for the whole run."""
+    engine = _engine(arguments, connects=connects)
+    recorder = Recorder(engine.resolver, engine.fetcher, engine.store, engine.connector, engine.trust)
     now = engine.clock()
-    recorded = evolve(engine, resolver=recorder, connector=recorder, clock=lambda: now)
+    recorded = evolve(
+        engine, resolver=recorder, fetcher=recorder, store=recorder, connector=recorder, clock=lambda: now
+    )
     return recorded, recorder
 
 
@@ -155,7 +233,7 @@ def _write_record(arguments: argparse.Namespace, engine: Engine, recorder: Recor
         return
     try:
         world = recorder.to_world(engine.clock())
-    except ValueError as error:  # of the resolver's making: the plan stands
+    except ValueError as error:  # of the resolver's or the store's making: the plan stands
         _warn(f"nothing was recorded: {error}")
         return
     arguments.record.write_text(json.dumps(world, indent=1) + "\n", "utf-8")
@@ -179,6 +257,28 @@ def _check(arguments: argparse.Namespace) -> int:
     _write_record(arguments, engine, recorder)
     _print(arguments, check.to_json(), check_text(check, explain=arguments.explain))
     return OK if check.passed else NO
+
+
+def _sts(arguments: argparse.Namespace) -> int:
+    found = _engine(arguments).examine_sts(arguments.domain)
+    _print(arguments, found.to_json(), examination_text(found))
+    return OK if found.passed else NO
+
+
+def _refresh(arguments: argparse.Namespace) -> int:
+    done = Counter[str]()
+
+    def progress(report: RefreshReport) -> None:
+        done.update(refreshed=len(report.refreshed), failed=len(report.failed), dropped=len(report.dropped))
+        line = ", ".join(f"{name} {count}" for name, count in done.items())
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+    watched = sys.stderr.isatty()
+    report = _engine(arguments).refresh(progress=progress if watched else None)
+    if done:
+        print(file=sys.stderr)
+    _print(arguments, report.to_json(), refresh_text(report))
+    return NO if report.failed or report.store_failures else OK
 
 
 def _match(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.plan_values import HostPlan
 
 if TYPE_CHECKING:
@@ -11,12 +12,18 @@ if TYPE_CHECKING:
 
     from mailtlspolicy.check import Check, CheckedServer
     from mailtlspolicy.plan_values import Plan, SkippedHost
+    from mailtlspolicy.sts.cache import Entry
+    from mailtlspolicy.sts.examine import Examination
+    from mailtlspolicy.sts.refresh import RefreshReport
+    from mailtlspolicy.sts.values import Discovery
     from mailtlspolicy.verdict import Verdict
 
 
 def plan_text(plan: Plan, *, explain: bool = False) -> str:
     """A plan as a table of hosts, below what holds for all of them."""
     lines = [_headline(plan)]
+    if plan.sts is not None:
+        lines += discovery_lines(plan.sts)
     if plan.hosts:
         header = ("pref", "host", "level", "addresses", "TLSA base domain", "SNI")
         lines += _table([header, *(_row(host) for host in plan.hosts)])
@@ -26,6 +33,65 @@ def plan_text(plan: Plan, *, explain: bool = False) -> str:
     if explain:
         lines += ["", plan.explain()]
     return "\n".join(lines)
+
+
+def discovery_lines(sts: Discovery) -> list[str]:
+    """The MTA-STS policy in force, and what is wrong with its discovery."""
+    lines = []
+    if sts.policy is not None:
+        fact = f"mode {sts.policy.mode}, id {sts.id}, {sts.source}, in force until {sts.expires}"
+        lines.append(f"MTA-STS policy of {sts.domain}: {fact}")
+    if sts.failure is not None:
+        lines.append(f"MTA-STS: {sts.failure}: {sts.detail}")
+    if sts.store_failure is not None:
+        lines.append(f"the policy store failed: {sts.store_failure}")
+    return lines
+
+
+def examination_text(found: Examination) -> str:
+    """What a policy domain publishes for MTA-STS, with the remarks of a linter, and what is cached of it."""
+    lines = [f"record: {found.found.detail}"]
+    lines += (f"  {_escaped(text.decode('ascii', 'backslashreplace'))}" for text in found.found.announced)
+    if found.found.record is not None:
+        lines += (f"  remark: {remark}" for remark in found.found.record.warnings)
+    lines.append(f"policy: {found.fetched.detail}")
+    if found.fetched.body is not None:
+        lines += (f"  {line}" for line in _printable(found.fetched.body))
+    if found.fetched.policy is not None:
+        lines += (f"  remark: {remark}" for remark in found.fetched.policy.warnings)
+    lines += _cached_lines(found.cached)
+    lines.append("a sender discovers this policy" if found.passed else "a sender discovers no policy")
+    return "\n".join(lines)
+
+
+def _cached_lines(cached: Entry | StoreFailure | None) -> list[str]:
+    if cached is None:
+        return ["cached: nothing"]
+    if isinstance(cached, StoreFailure):
+        return [f"cached: the policy store failed: {cached.detail}"]
+    lines = [f"cached: failed at {failed.at} for id {failed.id}: {failed.failure}" for failed in cached.failed]
+    if cached.policy is not None:
+        fact = f"mode {cached.policy.mode}, id {cached.id}, fetched {cached.fetched}, until {cached.expires}"
+        lines.insert(0, f"cached: {fact}")
+    return lines
+
+
+def _printable(body: bytes) -> list[str]:
+    """The lines of a body."""
+    text = body.decode("utf-8", "backslashreplace").replace("\r\n", "\n").removesuffix("\n")
+    return [_escaped(line) for line in text.split("\n")]
+
+
+def _escaped(text: str) -> str:
+    """A text of a peer's, with everything escaped that could play with a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def refresh_text(report: RefreshReport) -> str:
+    """What a refresh did: a line for each policy that somebody should look at, and the counts."""
+    lines = [str(failure) for failure in report.failed]
+    lines += (f"the policy store failed: {failure}" for failure in report.store_failures)
+    return "\n".join([*lines, str(report)])
 
 
 def check_text(check: Check, *, explain: bool = False) -> str:
@@ -59,10 +125,14 @@ def _headline(plan: Plan) -> str:
 
 
 def _row(host: HostPlan | SkippedHost) -> tuple[str, ...]:
-    level = str(host.level) if isinstance(host, HostPlan) else f"skipped: {host.skip.reason}"
+    level = _level(host) if isinstance(host, HostPlan) else f"skipped: {host.skip.reason}"
     binding = host.binding
     base = "-" if binding is None else f"{binding.base_domain} ({len(binding.records)})"
     return (str(host.preference), host.host, level, " ".join(host.addresses) or "-", base, host.sni or "-")
+
+
+def _level(host: HostPlan) -> str:
+    return "dane and pkix" if len(host.requires) == 2 else str(host.level)
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
