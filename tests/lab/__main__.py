@@ -21,6 +21,8 @@ _PROGRAMS = {
     "nsd": "nsd",
     "unbound": "unbound",
     "posttls-finger": "postfix",
+    "nginx": "nginx-light",
+    "redis-server": "redis-server",
     "ip": "iproute2",
     "mount": "mount",
     "unshare": "util-linux",

@@ -19,7 +19,7 @@ import dns.message
 import dns.query
 from attrs import frozen
 
-from tests.lab import pki, servers, zones
+from tests.lab import pki, policy_hosts, servers, zones
 from tests.lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class Lab:
     directory: Path
     worlds: Mapping[str, World]
     journal: servers.Journal
+    policy_hosts: policy_hosts.PolicyHosts
 
     @property
     def environment(self) -> dict[str, str]:
@@ -220,12 +221,17 @@ def run(directory: Path) -> Iterator[Lab]:
         )
         for scenario in SCENARIOS
     ]
-    files = zones.write_zones(
-        directory,
-        NAME_SERVER,
-        OBLIVIOUS_RESOLVER,  # Unbound refuses what is not recursive
-        {security: [world.records(security) for world in worlds] for security in zones.SECURITIES},
-    )
+    with ExitStack() as stack:
+        hosts = stack.enter_context(policy_hosts.run(directory, "plain.test"))
+        yield stack.enter_context(_run(directory, worlds, hosts))
+
+
+@contextmanager
+def _run(directory: Path, worlds: Sequence[World], hosts: policy_hosts.PolicyHosts) -> Iterator[Lab]:
+    records = {security: [world.records(security) for world in worlds] for security in zones.SECURITIES}
+    records["plain"].append(zones.Records("plain.test.", hosts.records()))
+    refusing = OBLIVIOUS_RESOLVER  # Unbound refuses what is not recursive
+    files = zones.write_zones(directory, NAME_SERVER, refusing, records)
     nsd, unbound, oblivious = (directory / name for name in ("nsd.conf", "unbound.conf", "oblivious.conf"))
     zone_lines = [f'zone:\n    name: "{origin}"\n    zonefile: "{file}"\n' for origin, file in files.items()]
     nsd.write_text(_NSD_CONF.format(address=NAME_SERVER, directory=directory) + "".join(zone_lines))
@@ -236,10 +242,11 @@ def run(directory: Path) -> Iterator[Lab]:
     main_cf.write_text("compatibility_level = 3.6\nmyhostname = client.lab.test\n")
     os.utime(main_cf, (1, 1))  # Postfix waits 1.5 s for a younger file to settle
     with ExitStack() as stack:
-        journal = stack.enter_context(servers.serve(list(_listeners(directory, worlds))))
+        mail = servers.Listener(policy_hosts.MAIL_ADDRESS, hosts.mail_chain)
+        journal = stack.enter_context(servers.serve([*_listeners(directory, worlds), mail]))
         stack.enter_context(_program("nsd", "-d", "-c", str(nsd)))
         stack.enter_context(_program("unbound", "-d", "-c", str(unbound)))
         stack.enter_context(_program("unbound", "-d", "-c", str(oblivious)))
         for address in (NAME_SERVER, RESOLVER, OBLIVIOUS_RESOLVER):
             _await_answer(address, ".", "SOA")
-        yield Lab(directory, {world.scenario.name: world for world in worlds}, journal)
+        yield Lab(directory, {world.scenario.name: world for world in worlds}, journal, hosts)

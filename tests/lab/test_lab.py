@@ -20,6 +20,7 @@ import pytest
 import mailtlspolicy
 from mailtlspolicy import AsyncEngine, Config
 from mailtlspolicy.adapters.dns import AsyncDnsResolver
+from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
 from mailtlspolicy.adapters.smtp import AsyncSmtpProber
 from mailtlspolicy.cli import main
 from tests.lab import finger
@@ -227,7 +228,13 @@ def test_the_asynchronous_engine_gives_the_same_answers(lab: Lab, capsys: Captur
         for world in lab.worlds.values():
             config = Config.from_settings(dict(setting.split("=") for setting in world.scenario.settings))
             resolver = AsyncDnsResolver(nameservers=[RESOLVER])
-            engine = AsyncEngine(resolver, connector=AsyncSmtpProber(), shuffle=lambda _: None, config=config)
+            engine = AsyncEngine(
+                resolver,
+                fetcher=AsyncHttpsFetcher(resolver),
+                connector=AsyncSmtpProber(),
+                shuffle=lambda _: None,
+                config=config,
+            )
             checks.append(engine.check(world.next_hop))
         return [check.to_json() for check in await asyncio.gather(*checks)]
 
