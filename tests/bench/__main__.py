@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import statistics
 import sys
-import time
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -24,6 +25,9 @@ from service_identity.hazmat import DNS_ID, DNSPattern
 
 from mailtlspolicy import AsyncEngine, Tlsa, TlsaRRset, World, dane, identity, pkix
 from mailtlspolicy.certificates import subject_public_key_info
+from mailtlspolicy.config import Config, Sts
+from tests.bench import stores, sts
+from tests.bench.rows import Row, hundreds, print_table
 from tests.differential.libssl import libssl
 
 if TYPE_CHECKING:
@@ -34,18 +38,7 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NAME = "mx.example.com"
 DOMAINS = 10_000
-TURNS = 15
-TURN_SECONDS = 0.05
-
-
-@frozen
-class Row:
-    """One benchmark: what runs, and what it is compared with, if anything."""
-
-    title: str
-    run: Callable[[], object]
-    peer: str = ""
-    peer_run: Callable[[], object] | None = None
+PEERS = ("service-identity", sts.MSR, sts.CDM)
 
 
 def make_chain(new_key: Callable[[], rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey]) -> list[bytes]:
@@ -139,29 +132,25 @@ def plan_rows() -> list[Row]:
         for number in range(DOMAINS)
     }
     world = World.from_json({"now": NOW.isoformat(), "zones": zones})
-    engine = world.engine()
+    config = Config(sts=Sts.OFF)
+    engine = world.engine(config)
 
     class Resolver:
         async def lookup(self, question: Lookup) -> Answer | LookupFailure:
             return world.resolver.lookup(question)
 
-    asynchronous = AsyncEngine(Resolver(), clock=lambda: NOW)
+    asynchronous = AsyncEngine(Resolver(), clock=lambda: NOW, config=config)
     loop = asyncio.new_event_loop()
     names = [f"d{number}.example" for number in range(DOMAINS)]
-    position = 0
-
-    def batch() -> list[str]:
-        nonlocal position
-        position = (position + 100) % DOMAINS
-        return names[position - 100 : position] or names[:100]
+    batches = hundreds(names)
 
     def synchronous() -> None:
-        for name in batch():
+        for name in next(batches):
             engine.plan(name)
 
     def concurrent() -> None:
         async def run() -> None:
-            for name in batch():
+            for name in next(batches):
                 await asynchronous.plan(name)
 
         loop.run_until_complete(run())
@@ -169,43 +158,32 @@ def plan_rows() -> list[Row]:
     return [Row("100 plans, two MX hosts each", synchronous, "the same under asyncio", concurrent)]
 
 
-def turn(run: Callable[[], object]) -> float:
-    """Seconds a call, over one turn."""
-    calls, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < TURN_SECONDS:
-        run()
-        calls += 1
-    return elapsed / calls
-
-
-def measure(row: Row) -> tuple[float, float | None]:
-    """The medians of the row and of its peer."""
-    if row.run() is False or (row.peer_run is not None and row.peer_run() is False):
-        raise SystemExit(f"{row.title}: a verification that has to pass did not")
-    ours, theirs = [], []
-    for _ in range(TURNS):
-        ours.append(turn(row.run))
-        if row.peer_run is not None:
-            theirs.append(turn(row.peer_run))
-    return statistics.median(ours), statistics.median(theirs) if theirs else None
-
-
 def main() -> int:
-    """Print a table in Markdown."""
-    rows = [
-        *plan_rows(),
-        *verification_rows("RSA 2048", make_chain(lambda: rsa.generate_private_key(65537, 2048))),
-        *verification_rows("P-256", make_chain(lambda: ec.generate_private_key(ec.SECP256R1()))),
-        *name_rows(),
-    ]
-    print("| what | µs | compared with | µs | ratio |")
-    print("| --- | ---: | --- | ---: | ---: |")
-    for row in rows:
-        ours, theirs = measure(row)
-        compared = "| | |" if theirs is None else f"| {theirs * 1e6:.1f} | {ours / theirs:.2f} |"
-        print(f"| {row.title} | {ours * 1e6:.1f} | {row.peer} {compared}", flush=True)
-    print(f"\nPython {sys.version.split()[0]}, {libssl().version()}, {DOMAINS} domains.")
-    return 0
+    """Print a table in Markdown, and what goes with it."""
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(TemporaryDirectory()))
+        complete = print_table(
+            [
+                *plan_rows(),
+                *verification_rows("RSA 2048", make_chain(lambda: rsa.generate_private_key(65537, 2048))),
+                *verification_rows("P-256", make_chain(lambda: ec.generate_private_key(ec.SECP256R1()))),
+                *name_rows(),
+                *sts.rows(folder, closing),
+            ]
+        )
+    print()
+    stores.measure_stores()
+    print(f"\n{sts.planning_a_million()}")
+    print(f"\nPython {sys.version.split()[0]}, libssl {libssl().version()}, {', '.join(map(installed, PEERS))}.")
+    return 0 if complete else 1
+
+
+def installed(package: str) -> str:
+    """A package and its version."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} missing"
 
 
 if __name__ == "__main__":

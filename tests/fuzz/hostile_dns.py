@@ -1,18 +1,37 @@
-"""A DNS that answers whatever it likes, and what must hold of a plan all the same."""
+"""A DNS, policy hosts and a policy store that answer whatever they like, and what must hold of a plan all the same."""
 
 from __future__ import annotations
 
 import json
 import pickle
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mailtlspolicy import Config, Engine, HostPlan, Plan, TlsLevel
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.effects import (
+    Answer,
+    FailureKind,
+    FetchFailure,
+    FetchFailureKind,
+    Lookup,
+    LookupFailure,
+    Mx,
+    RecordType,
+    StoreFailure,
+)
+from mailtlspolicy.fetching import Response
+from mailtlspolicy.levels import Duty
+from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.sts import Mode
 from mailtlspolicy.tlsa import Tlsa
 from tests.authority import NOW
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from random import Random
+
+    from mailtlspolicy.effects import Fetch
+    from mailtlspolicy.sts import Entry
 
 NAMES = ("a.example", "b.example", "mx.a.example", "mx.b.example", "c.test")
 ODD_NAMES = (
@@ -28,6 +47,19 @@ ODD_NAMES = (
     "a..b",
     "MX.A.Example.",
 )
+TEXTS = (
+    b"v=STSv1; id=1;",
+    b"v=STSv1; id=1;",
+    b"v=STSv1; id=2;",
+    b"v=STSv1;id=3;x=y",
+    b"v=STSv1 ; id=4",
+    b"v=STSv1; id=;",
+    b"v=STSv1;",
+    b"v=spf1 -all",
+    b"",
+    b"\xff" * 255,
+)
+PATTERNS = ("a.example", "*.a.example", "*.example", "h1.example", "mx.b.example", "192.0.2.1", ".example", "*")
 LOOKUPS_PER_HOST = 5  # A, AAAA, the initial CNAME, two candidate base domains
 
 
@@ -90,7 +122,47 @@ class HostileDns:
             return tuple(f"192.0.{random.randrange(256)}.{random.randrange(256)}" for _ in range(count))
         if rdtype is RecordType.AAAA:
             return tuple(f"2001:db8::{random.randrange(65536):x}" for _ in range(count))
+        if rdtype is RecordType.TXT:
+            return tuple((random.choice(TEXTS),) for _ in range(random.choice((1, 1, 1, 2, count))))
         return (self.name(),)
+
+
+class HostilePolicyHosts:
+    """Serve policies, something like policies, nothing, or more than was asked for."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def fetch(self, request: Fetch) -> Response | FetchFailure:
+        random = self.random
+        if random.random() < 0.2:
+            return FetchFailure(random.choice(list(FetchFailureKind)), random.choice(ODD_NAMES))
+        content_type = random.choice(("text/plain", "text/plain", "text/plain", "TEXT/PLAIN; x", "text/html", None, ""))
+        return Response(random.choice((200, 200, 200, 200, 404, 301, 999)), content_type, self.body(request))
+
+    def body(self, request: Fetch) -> Generator[bytes | FetchFailure, None, None]:
+        random = self.random
+        modes = random.choice(("enforce", "enforce", "testing", "none", "Enforce"))
+        lines = ["version: STSv1", f"mode: {modes}", f"max_age: {random.choice((0, 60, 86400, 31557600, 9999999999))}"]
+        lines += [f"mx: {random.choice(PATTERNS)}" for _ in range(random.choice((0, 1, 2, 3, 4000)))]
+        random.shuffle(lines)
+        yield random.choice(("\n", "\r\n")).join(lines).encode()
+        while random.random() < 0.2:
+            yield random.choice((b"", b"\n", b"x" * request.max_octets, FetchFailure(FetchFailureKind.HTTP)))
+
+
+class HostileStore(MemoryStore):
+    """Forgets, fails, and loses what it is given."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+
+    def load(self, domain: str) -> Any:
+        return StoreFailure("gone") if self.random.random() < 0.1 else super().load(domain)
+
+    def store(self, domain: str, entry: Entry) -> Any:
+        return StoreFailure("full") if self.random.random() < 0.1 else super().store(domain, entry)
 
 
 def settings(random: Random) -> Config:
@@ -103,25 +175,46 @@ def settings(random: Random) -> Config:
         max_addresses=random.choice((1, 2, 32)),
         max_alias_hops=random.choice((1, 3, 10)),
         max_tlsa_records=random.choice((1, 2, 64)),
+        sts=random.choice(("on", "on", "on", "off")),
+        sts_with_dane=random.choice(("exempt", "both")),
+        sts_on_dns_error=random.choice(("continue", "defer")),
+        sts_media_type=random.choice(("require", "ignore")),
     )
 
 
 def plan_once(random: Random) -> None:
-    """Plan over a hostile DNS; `AssertionError` where a bound or an invariant does not hold."""
-    config, dns = settings(random), HostileDns(random)
-    engine = Engine(dns, clock=lambda: NOW, shuffle=random.shuffle, config=config)
-    plan = engine.plan(random.choice(("a.example", "[mx.a.example]", "[192.0.2.1]", "c.test")))
+    """Plan a few times over a hostile world; `AssertionError` where a bound or an invariant does not hold."""
+    config, now = settings(random), NOW
+    fetcher, store = HostilePolicyHosts(random), HostileStore(random)
+    for _ in range(3):
+        dns = HostileDns(random)
+        engine = Engine(dns, fetcher=fetcher, store=store, shuffle=random.shuffle, config=config)
+        next_hop = random.choice(("a.example", "[mx.a.example]", "[192.0.2.1]", "c.test"))
+        plan = engine.plan(next_hop, now)
+        assert dns.asked <= (2 + LOOKUPS_PER_HOST * config.max_mx_hosts) * (config.max_alias_hops + 1)
+        check_plan(plan, config, engine)
+        report = engine.refresh(now)
+        assert {failure.mode for failure in report.failed} <= {Mode.ENFORCE, Mode.TESTING}
+        now += timedelta(seconds=random.choice((-600, 0, 1, 299, 300, 86400, 5_184_000)))
+
+
+def check_plan(plan: Plan, config: Config, engine: Engine) -> None:
+    """What holds of every plan."""
     assert len(plan.hosts) <= config.max_mx_hosts
-    assert dns.asked <= (1 + LOOKUPS_PER_HOST * config.max_mx_hosts) * (config.max_alias_hops + 1)
     assert (plan.undeliverable is None) == bool(plan.usable_hosts)
     assert [host.preference for host in plan.hosts] == sorted(host.preference for host in plan.hosts)
+    policy = None if plan.sts is None else plan.sts.applied
     for host in plan.hosts:
         assert len(host.addresses) <= config.max_addresses
         assert host.binding is None or len(host.binding.records) <= config.max_tlsa_records
         assert host.cleartext == (host.level is TlsLevel.MAY)
+        assert host.sts_match == (None if policy is None else policy.allows(host.host))
         if isinstance(host, HostPlan):
             assert host.addresses
-            assert (host.level is TlsLevel.DANE) == bool(host.reference_ids)
+            assert (host.level in {TlsLevel.DANE, TlsLevel.SECURE}) == bool(host.reference_ids)
+            if policy is not None and policy.mode is Mode.ENFORCE:
+                governed = plan.mx_secure and config.sts_with_dane == "exempt" and host.requires == (Duty.DANE,)
+                assert governed or (host.sts_match and host.pkix_name == host.host)
             engine.verify(host, [])
         assert host.trace
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from tests.fuzz import hostile_dns, hostile_peer
+from tests.fuzz import hostile_dns, hostile_peer, hostile_publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +44,9 @@ TARGETS = {
     "tlsa-records": Target(hostile_peer.tlsa_records),
     "identifiers": Target(hostile_peer.identifiers),
     "hostile-dns": Target(hostile_dns.plan_once),
+    "sts-record": Target(hostile_publisher.records),
+    "sts-policy": Target(hostile_publisher.policies),
+    "sts-entry": Target(hostile_publisher.entries),
 }
 
 
