@@ -92,15 +92,15 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks beside libssl and another Python implementation, as ratios of one run."""
+    """Benchmarks beside libssl and other Python implementations, as ratios of one run."""
     _install(session, "bench")
     session.run("python", "-m", "tests.bench", *session.posargs)
 
 
 @nox.session
 def lab(session: nox.Session) -> None:
-    """Real servers in a network namespace: NSD, Unbound and STARTTLS servers, posttls-finger as the oracle."""
-    for program in ("nsd", "unbound", "posttls-finger", "unshare"):
+    """Real servers in a network namespace: NSD, Unbound, nginx, Redis, STARTTLS servers, and posttls-finger."""
+    for program in ("nsd", "unbound", "posttls-finger", "nginx", "redis-server", "unshare"):
         if shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/sbin:/usr/bin:/sbin:/bin") is None:
             session.error(f"{program} is not installed: see .ci/run for the system packages")
     _install(session, "tests")

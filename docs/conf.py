@@ -37,18 +37,23 @@ python_maximum_signature_line_length = 90
 nitpick_ignore_regex = [
     # The standard library is documented elsewhere, and nothing is fetched to build this.
     (r"py:.*", r"((collections\.abc|datetime|pathlib|socket|ssl)\.)?(Mapping|Sequence|Generator|datetime|Path|SSL\w+)"),
-    (r"py:.*", r"socket\.AddressFamily"),
-    (r"py:.*", r"(mailtlspolicy\.effects\.)?_?[RT]"),  # type variables
-    (r"py:class", r"Certificate|Shuffle"),  # internal
+    (r"py:.*", r"socket\.AddressFamily|os\.PathLike|(redis\.asyncio\.)?Redis"),
+    (r"py:.*", r"(mailtlspolicy\.effects\.)?_?[RTU]"),  # type variables
+    (r"py:class", r"Certificate|Shuffle|OpenStore"),  # internal
 ]
 
 
 def adapt_docstring(_: Sphinx, what: str, __: str, documented: object, ___: object, lines: list[str]) -> None:
-    """Name the values of an enumeration.
+    """Name the values of an enumeration; what is indented in the docstring of a module is a grammar.
 
-    And keep Napoleon off properties, by an empty comment: it takes what stands before a colon for a type.
+    A quoted asterisk is one. And keep Napoleon off properties and data, by an empty comment: it takes what stands
+    before a colon for a type.
     """
-    if what == "property":
+    if what == "module":
+        lines[:] = "\n".join(lines).replace("\n\n    ", "\n\n::\n\n    ", 1).split("\n")
+    else:
+        lines[:] = [line.replace('"*', '"\\*') for line in lines]
+    if what in {"property", "data"}:
         lines[:0] = ["..", ""]
     if isinstance(documented, type) and issubclass(documented, Enum) and len(documented):
         lines += ["", f"Values: {', '.join(f'`{member.value}`' for member in documented)}."]

@@ -9,22 +9,28 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import fields, frozen
+from attrs import evolve, fields, frozen
 from sphinx.util.docutils import SphinxDirective
 
-from mailtlspolicy import Config, Engine, HostPlan, NextHop, World
+from mailtlspolicy import Config, HostPlan, NextHop, World
+from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.hosts import SkipReason, TlsaOutcome
 from mailtlspolicy.plan import LEVELS
 from mailtlspolicy.plan_values import Skip
+from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.verdict import Failure
 from tests.differential.compare import EXCEPTIONS
 from tests.lab.scenarios import DISAGREEMENTS, SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from docutils import nodes
     from sphinx.application import Sphinx
@@ -34,11 +40,13 @@ if TYPE_CHECKING:
     from mailtlspolicy.check import Check
     from mailtlspolicy.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.engine import Resolver
+    from mailtlspolicy.stores import PolicyStore
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
 USABLE, UNUSABLE = "3 1 1 " + "ab" * 32, "1 1 1 " + "ab" * 32
 SECURE, INSECURE = "secure", "insecure"
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 Row = tuple[str, ...]
 
@@ -46,11 +54,14 @@ Row = tuple[str, ...]
 # --- Situations ------------------------------------------------------------------------------------------------------
 
 
-def world(zones: dict[str, tuple[str, list[str]]], failures: Iterable[str] = ()) -> World:
-    """A world of zones, each with its security and records; a failure is "name type"."""
+def world(
+    zones: dict[str, tuple[str, list[str]]], failures: Iterable[str] = (), https: dict[str, Any] | None = None
+) -> World:
+    """A world of zones, each with its security and records, and of policy hosts; a failure is "name type"."""
     return World.from_json(
         {
-            "now": "2026-01-01T00:00:00Z",
+            "now": NOW.isoformat(),
+            "https": https or {},
             "zones": {name: {"security": security, "records": records} for name, (security, records) in zones.items()},
             "failures": [
                 {"name": name, "type": kind, "kind": "servfail"} for name, kind in map(str.split, map(str, failures))
@@ -59,11 +70,34 @@ def world(zones: dict[str, tuple[str, list[str]]], failures: Iterable[str] = ())
     )
 
 
-def one_host(mx: str, tlsa: str | None, *, broken: bool = False) -> World:
-    """client.example, its one MX host in a signed zone of its own, with one TLSA record or none."""
+def one_host(mx: str, tlsa: str | None, policy: str | None = None, *, broken: bool = False) -> World:
+    """client.example, its one MX host in a signed zone of its own, with one TLSA record or none; perhaps a policy."""
     host = ["@ A 192.0.2.1", *([f"_25._tcp TLSA {tlsa}"] if tlsa else [])]
-    zones = {"client.example": (mx, ["@ MX 10 mx.provider.example."]), "mx.provider.example": (SECURE, host)}
-    return world(zones, ["_25._tcp.mx.provider.example TLSA"] if broken else [])
+    client = ["@ MX 10 mx.provider.example.", *([ANNOUNCED] if policy else [])]
+    zones = {"client.example": (mx, client), "mx.provider.example": (SECURE, host)}
+    https = {POLICY_HOST: {"content_type": "text/plain", "body": policy}} if policy else {}
+    return world(zones, ["_25._tcp.mx.provider.example TLSA"] if broken else [], https)
+
+
+POLICY_HOST = "mta-sts.client.example"
+ANNOUNCED = '_mta-sts TXT "v=STSv1; id=2"'
+
+
+def policy_text(mode: str, mx: str = "mx.provider.example") -> str:
+    """A policy for a week."""
+    return f"version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 604800\n"
+
+
+def policy_of(mode: str) -> Policy:
+    """The same, read."""
+    policy = parse_policy(policy_text(mode).encode())
+    assert isinstance(policy, Policy)
+    return policy
+
+
+def memory(entry: Entry | None) -> MemoryStore:
+    """A policy store with nothing but this."""
+    return MemoryStore({} if entry is None else {"client.example": entry})
 
 
 OUTCOMES = {
@@ -74,16 +108,18 @@ OUTCOMES = {
 }
 
 
-def outcome_world(mx: str, outcome: TlsaOutcome) -> World:
+def outcome_world(mx: str, outcome: TlsaOutcome, policy: str | None = None) -> World:
     """The world in which the search for TLSA records ends like this."""
     tlsa, broken = OUTCOMES[outcome]
-    return one_host(mx, tlsa, broken=broken)
+    return one_host(mx, tlsa, policy, broken=broken)
 
 
 def shown(plan: Plan) -> str:
     """The level of the only host of a plan, or that it is skipped."""
     (host,) = plan.hosts
-    return code(host.level) if isinstance(host, HostPlan) else "skipped"
+    if not isinstance(host, HostPlan):
+        return "skipped"
+    return "`dane` and `pkix`" if len(host.requires) > 1 else code(host.level)
 
 
 def code(value: object) -> str:
@@ -131,6 +167,139 @@ def levels_by_setting() -> Iterable[Row]:
             yield mx, code(outcome), *(shown(made.engine(config).plan("client.example")) for config in settings)
 
 
+def levels_by_policy() -> Iterable[Row]:
+    """What an MTA-STS policy makes of a host, beside each outcome of the search for TLSA records."""
+    policies = {
+        "no policy, or mode `none`": None,
+        "`testing`": policy_text("testing"),
+        "`enforce`, the host matches": policy_text("enforce"),
+        "`enforce`, it does not": policy_text("enforce", "mx.client.example"),
+    }
+    yield "MX RRset", "TLSA records", *policies
+    for mx in (SECURE, INSECURE):
+        for outcome in TlsaOutcome:
+            yield mx, code(outcome), *(_by_policy(outcome_world(mx, outcome, text)) for text in policies.values())
+
+
+def _by_policy(made: World) -> str:
+    settings = (Config(), Config(sts_with_dane="both"))
+    default, both = (shown(made.engine(config).plan("client.example")) for config in settings)
+    return default if default == both else f"{default}; with `both`: {both}"
+
+
+@frozen
+class _Unreadable:
+    """A policy store that can not be read."""
+
+    def load(self, _: str) -> StoreFailure:
+        """What it answers."""
+        return StoreFailure("it can not be read")
+
+    def store(self, _: str, __: Entry) -> None:
+        """Write."""
+
+    def drop(self, _: str, __: Entry) -> None:
+        """Remove."""
+
+    def entries(self, _: str) -> PolicyPage:
+        """No entries."""
+        return PolicyPage(())
+
+
+def discovery() -> Iterable[Row]:
+    """What is in force, by what is published and what is cached."""
+    stores = ("nothing cached", "a policy in force cached", "an expired one cached", "the store can not be read")
+    yield "published", *stores
+    policy = policy_of("enforce")
+    cached = (None, Entry.of("1", policy, NOW - timedelta(days=1)), Entry.of("1", policy, NOW - timedelta(days=30)))
+    good = {POLICY_HOST: {"content_type": "text/plain", "body": policy_text("enforce")}}
+    same = [ANNOUNCED.replace("id=2", "id=1")]
+    cases: tuple[tuple[str, list[str], list[str], dict[str, Any], bool], ...] = (
+        ("no record", [], [], good, False),
+        ("several records, or an invalid one", [*same, ANNOUNCED], [], good, False),
+        ("the lookup of the record fails", [], ["_mta-sts.client.example TXT"], good, False),
+        ("a record with the id of the cached policy", same, [], good, False),
+        ("a record with another id; the policy can be fetched", [ANNOUNCED], [], good, False),
+        ("a record with another id; the policy can not be fetched", [ANNOUNCED], [], {}, False),
+        ("the same, and tried less than five minutes ago", [ANNOUNCED], [], good, True),
+    )
+    for published, txt, failures, https, failed in cases:
+        made = world({"client.example": (INSECURE, ["@ MX 10 mx", "mx A 192.0.2.1", *txt])}, failures, https)
+        cells = []
+        for entry in cached:
+            known = entry
+            if failed:
+                before = NOW - timedelta(minutes=1)
+                known = (entry or Entry(checked=before, used=before)).with_failure("2", before, StsFailure.FETCH_ERROR)
+            cells.append("-" if txt is same and entry is None else _discovered(made, partial(memory, known)))
+        yield published, *cells, "-" if failed else _discovered(made, _Unreadable)
+
+
+def _discovered(made: World, open_store: Callable[[], PolicyStore]) -> str:
+    engines = (made.engine(config) for config in (Config(), Config(sts_on_dns_error="defer")))
+    default, defer = (_in_force(evolve(engine, store=open_store()).plan("client.example")) for engine in engines)
+    return default if default == defer else f"{default}; with `defer`: {defer}"
+
+
+def _in_force(plan: Plan) -> str:
+    if plan.sts is None:
+        return "no policy"
+    if plan.sts.unknown:
+        return "the mail waits"
+    source = "no policy" if plan.sts.source is None else code(plan.sts.source)
+    return source if plan.sts.failure is None else f"{source} ({code(plan.sts.failure)})"
+
+
+def fetches() -> Iterable[Row]:
+    """What a response of the policy host amounts to."""
+    yield "the policy host", "`failure`", "TLSRPT result type"
+    text, good = {"content_type": "text/plain"}, policy_text("enforce")
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("has status 200, type text/plain and a valid policy", text | {"body": good}),
+        ("has any other status, 204 and 304 too", text | {"status": 404, "body": good}),
+        ("redirects", text | {"status": 301, "location": f"https://{POLICY_HOST}/policy"}),
+        ("serves another type, or none", {"content_type": "text/html", "body": good}),
+        ("serves more than `max_policy_octets`", text | {"body": good + "a: b\n" * 20_000}),
+        ("serves what is no valid policy", text | {"body": good.replace("enforce", "Enforce")}),
+        ("refuses connections, has no address, or does not answer in time", {"error": "timeout"}),
+        ("has a certificate that is expired", {"certificate": "expired"}),
+        ("has a certificate of another name", {"certificate": "wrong-name"}),
+        ("has a certificate that is not trusted", {"certificate": "untrusted"}),
+    )
+    client = (INSECURE, ["@ MX 10 mx", "mx A 192.0.2.1", ANNOUNCED])
+    for response, host in cases:
+        made = world({"client.example": client}, (), {POLICY_HOST: host})
+        sts = made.engine().plan("client.example").sts
+        assert sts is not None
+        yield response, code(sts.failure) if sts.failure else "none", code(sts.tlsrpt) if sts.tlsrpt else "none"
+
+
+def sts_failures() -> Iterable[Row]:
+    """The result type of each failure of discovery, by what is in force."""
+    yield "`failure`", "nothing in force", "mode `none` in force", "mode `testing` or `enforce` in force"
+    records = {
+        StsFailure.RECORD_MISSING: [],
+        StsFailure.RECORD_INVALID: ['_mta-sts TXT "v=STSv1; id=-"'],
+    }
+    hosts: dict[StsFailure, dict[str, Any]] = {
+        StsFailure.WEBPKI_INVALID: {"certificate": "expired"},
+        StsFailure.POLICY_INVALID: {"content_type": "text/plain", "body": "mode: enforce"},
+    }
+    for failure in StsFailure:
+        client = ["@ MX 10 mx", "mx A 192.0.2.1", *records.get(failure, [ANNOUNCED])]
+        failures = ["_mta-sts.client.example TXT"] if failure is StsFailure.DNS_ERROR else []
+        host = hosts.get(failure, {"status": 500})
+        made = world({"client.example": (INSECURE, client)}, failures, {POLICY_HOST: host})
+        cells = []
+        for mode in (None, "none", "enforce"):
+            entry = None if mode is None else Entry.of("1", policy_of(mode), NOW)
+            sts = evolve(made.engine(), store=memory(entry)).plan("client.example").sts
+            if sts is not None and sts.failure is not failure:
+                raise AssertionError(f"{sts.failure} in place of {failure}")
+            cells.append("-" if sts is None else code(sts.tlsrpt) if sts.tlsrpt else "none")
+        yield code(failure), *cells
+
+
 def address_families() -> Iterable[Row]:
     """A host whose address lookups end like this, with usable TLSA records and without an alias."""
     answers = ("secure", "secure, none", "insecure", "insecure, none", "failure")
@@ -145,7 +314,7 @@ def _families(a: str, aaaa: str) -> str:
     cells = []
     for families in ("either", "both"):
         scripted = _Scripted(engine.resolver, {"A": a, "AAAA": aaaa})
-        made = Engine(scripted, clock=engine.clock, config=Config(address_families=families))
+        made = evolve(engine, resolver=scripted, config=Config(address_families=families))
         cells.append(shown(made.plan("client.example")))
     return cells[0] if cells[0] == cells[1] else f"{cells[0]}; with `both` {cells[1]}"
 
@@ -207,7 +376,7 @@ def base_domains() -> Iterable[Row]:
     for host, security, zones in cases:
         engine = world(zones).engine()
         asked: list[str] = []
-        made = Engine(_Listening(engine.resolver, asked), clock=engine.clock)
+        made = evolve(engine, resolver=_Listening(engine.resolver, asked))
         made.plan(NextHop.static("client.example", [(10, "mx.client.example")]))
         owners = (question.removesuffix(" TLSA") for question in asked if question.endswith(" TLSA"))
         yield host, security, ", then ".join(map(code, owners)) or "none"
@@ -302,6 +471,12 @@ def undeliverable() -> Iterable[Row]:
         ("an address lookup fails", world({"client.example": (SECURE, mx)}, ["mx.client.example A"]), Config()),
         ("a TLSA lookup fails", world(secure_zone, ["_25._tcp.mx.client.example TLSA"]), Config()),
         ("DANE is mandatory, and not offered", world(secure_zone), Config(dane="mandatory")),
+        ("no host matches the policy", one_host(INSECURE, None, policy_text("enforce", "mx.client.example")), Config()),
+        (
+            "the lookup of the MTA-STS record fails, nothing is cached, and `sts_on_dns_error` is `defer`",
+            world(secure_zone, ["_mta-sts.client.example TXT"]),
+            Config(sts_on_dns_error="defer"),
+        ),
         ("this system is the best MX host", world(secure_zone), Config(own_names=["mx.client.example"])),
     )
     for situation, made, config in cases:
@@ -353,6 +528,13 @@ NOTES = {
     "loop.example": "an alias that leads back to itself",
     "nullmx.example": "a null MX: it takes no mail",
     "gone.example": "it does not exist",
+    "enforced.example": "an MTA-STS policy of mode `enforce`",
+    "testing.example": "mode `testing`; the certificate has another name, which is only recorded",
+    "stray.example": "mode `enforce`; the first of its two MX hosts is not in the policy, though it has DANE",
+    "both.example": "DANE, and mode `enforce`; DANE governs, and the name in the certificate does not matter",
+    "cached.example": "the policy host does not answer; the policy cached before is in force",
+    "unfetched.example": "a policy is announced; the certificate of the policy host has expired",
+    "optout.example": "mode `none`",
 }
 
 
@@ -398,6 +580,52 @@ def libssl_exceptions() -> Iterable[Row]:
         yield code(exception.name), exception.why, exception.clause
 
 
+# What some senders and checkers do, and the vector of the rule that they depart from
+ELSEWHERE = {
+    "the first record that can be read is taken, or all are joined into one": "sts-discovery-txt-two-same-id",
+    "a record of another protocol at the name spoils the lookup": "sts-discovery-txt-spf-before",
+    "the version is looked for anywhere in the record": "sts-record-version-not-first",
+    "a record of version STSv10 is counted as one of STSv1": "sts-discovery-txt-beside-version-10",
+    "an id with hyphens is taken": "sts-record-id-hyphen",
+    "of two ids the last counts, or the record is refused": "sts-record-duplicate-id",
+    "the last mode counts, so a line further down switches enforcement off": "sts-policy-duplicate-mode-none",
+    "an ignored repetition still has to be valid": "sts-policy-duplicate-mode-bad",
+    "mode none without mx is refused, so a domain can not get rid of its policy": "sts-policy-mode-none-without-mx",
+    "a missing mode counts as none, and an empty file as a policy": "sts-policy-mode-missing",
+    "a value with a colon in it, or any unknown field, is refused": "sts-policy-extension-colons",
+    "empty lines and indented lines are taken": "sts-policy-blank-line-middle",
+    "lines end at any of Unicode's line ends": "sts-policy-lines-next-line-in-extension",
+    "a line without a colon swallows the next one": "sts-policy-extension-no-colon-swallows",
+    "a small max_age is replaced by a day": "sts-policy-max-age-small",
+    "the largest max_age becomes a day": "sts-policy-max-age-maximum",
+    "a max_age beyond the maximum is refused, or not bounded": "sts-policy-max-age-ten-digits",
+    "signs, underscores and other scripts' digits are taken in numbers": "sts-policy-max-age-arabic-digits",
+    "the status of the response is not looked at": "sts-discovery-fetch-status-404",
+    "redirects are followed": "sts-discovery-fetch-redirect-301",
+    "a long file is cut, and its beginning used": "sts-discovery-fetch-size-set-prefix",
+    "patterns are searched for in the name, as an expression": "sts-allows-longer-host",
+    "a wildcard stands for any number of labels": "sts-allows-wildcard-two-labels",
+    "a cached policy is given up where a newer one can not be fetched": "sts-timeline-mail-moves-and-the-fetch-fails",
+    "an unchanged id revives an expired policy, or prolongs one": "sts-discovery-expired-same-id",
+    "the record is not looked up while a policy is cached": "sts-timeline-mail-moves-to-another-host",
+    "a domain without MX records escapes its policy": "sts-application-implicit-unlisted",
+    "hosts are filtered out before the list is walked": "sts-application-enforce-order",
+    "a forged MX record to a host with DANE escapes the policy": "sts-dane-several-insecure",
+    "unusable TLSA records hide the policy": "sts-dane-secure-unusable-enforce",
+}
+
+
+def sts_elsewhere() -> Iterable[Row]:
+    """The rules of MTA-STS that some implementations depart from, by the vectors that show them."""
+    corpus = (json.loads(path.read_text("utf-8")) for path in VECTORS.glob("sts-*.json"))
+    known = {vector["id"]: vector for data in corpus for vector in data["vectors"]}
+    yield "elsewhere", "the rule here, and its vector", "section"
+    for departure, name in ELSEWHERE.items():
+        vector = known[name]
+        _, section, _ = vector["clauses"][0].split("-")
+        yield departure, f"{vector['title']} {code(name)}", section
+
+
 def vectors() -> Iterable[Row]:
     """The files of the corpus."""
     yield "file", "subject", "vectors"
@@ -410,6 +638,10 @@ def vectors() -> Iterable[Row]:
 TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "levels": levels,
     "levels-by-setting": levels_by_setting,
+    "levels-by-policy": levels_by_policy,
+    "discovery": discovery,
+    "fetches": fetches,
+    "sts-failures": sts_failures,
     "address-families": address_families,
     "base-domains": base_domains,
     "reference-ids": reference_ids,
@@ -420,6 +652,7 @@ TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "tour": tour,
     "disagreements": disagreements,
     "libssl-exceptions": libssl_exceptions,
+    "sts-elsewhere": sts_elsewhere,
     "vectors": vectors,
 }
 
