@@ -31,6 +31,7 @@ from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.recording import Recorder
 from mailtlspolicy.rendering import check_text, examination_text, plan_text, refresh_text, verdict_text
+from mailtlspolicy.times import from_iso
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.world import World
 
@@ -139,7 +140,7 @@ def _add_resolver(command: argparse.ArgumentParser) -> None:
 
 
 def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    time = from_iso(text)
     return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
 
 

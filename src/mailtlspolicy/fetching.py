@@ -35,6 +35,13 @@ class Response:
     body: Generator[bytes | FetchFailure, None, None]
 
 
+def whole_response(shown: Fetched | FetchFailure) -> Response | FetchFailure:
+    """What a fetcher returns whose whole body is at hand."""
+    if isinstance(shown, FetchFailure):
+        return shown
+    return Response(shown.status, shown.content_type, (piece for piece in (shown.body,)))
+
+
 @frozen
 class AsyncResponse:
     """As `Response`, with an asynchronous body."""

@@ -19,7 +19,7 @@ from mailtlspolicy.effects import (
     RecordType,
     StoreFailure,
 )
-from mailtlspolicy.fetching import Response, fetch_whole
+from mailtlspolicy.fetching import fetch_whole, whole_response
 from mailtlspolicy.pem import certificate_to_pem
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mailtlspolicy.effects import Fetch, Fetched, Lookup, PolicyPage, Probe, ProbeFailure
     from mailtlspolicy.engine import Connector, Resolver
-    from mailtlspolicy.fetching import Fetcher
+    from mailtlspolicy.fetching import Fetcher, Response
     from mailtlspolicy.pkix import TrustStore
     from mailtlspolicy.stores import PolicyStore
     from mailtlspolicy.sts.cache import Entry
@@ -76,9 +76,7 @@ class Recorder:
             raise ValueError("nothing was injected that fetches")
         shown = fetch_whole(self.fetcher, request)
         self._https[request.policy_host] = _policy_host(shown)
-        if isinstance(shown, FetchFailure):
-            return shown
-        return Response(shown.status, shown.content_type, (piece for piece in (shown.body,)))
+        return whole_response(shown)
 
     def load(self, domain: str) -> Entry | StoreFailure | None:
         """As the policy store's."""

@@ -7,6 +7,15 @@ from datetime import datetime, timedelta, timezone
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
 
 
+def from_iso(text: str) -> datetime:
+    """Read a time in ISO 8601, where "Z" stands for UTC (which `datetime` itself reads since Python 3.11).
+
+    Raises:
+        ValueError: the text is none.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def in_utc(time: datetime) -> datetime:
     """The same time in UTC.
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from datetime import datetime
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,19 +47,22 @@ from mailtlspolicy.effects import (
     RecordType,
 )
 from mailtlspolicy.engine import Engine, keep_order
-from mailtlspolicy.fetching import Response
+from mailtlspolicy.fetching import whole_response
 from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts.cache import Entry
+from mailtlspolicy.times import from_iso
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Set
+    from datetime import datetime
 
     from mailtlspolicy.effects import Fetch, Lookup, Probe
+    from mailtlspolicy.fetching import Response
     from mailtlspolicy.mx import NextHop
 
 _T = TypeVar("_T")
@@ -274,10 +276,7 @@ class StaticFetcher:
 
     def fetch(self, request: Fetch) -> Response | FetchFailure:
         """The response of the policy host."""
-        shown = self.hosts.get(request.policy_host, FetchFailure(FetchFailureKind.CONNECT))
-        if isinstance(shown, FetchFailure):
-            return shown
-        return Response(shown.status, shown.content_type, (piece for piece in (shown.body,)))
+        return whole_response(self.hosts.get(request.policy_host, FetchFailure(FetchFailureKind.CONNECT)))
 
 
 @frozen
@@ -473,7 +472,7 @@ def read_time(text: Any) -> datetime:
     """Read a time in ISO 8601, with an offset or "Z"; raises `ValueError` on anything else."""
     if not isinstance(text, str):
         raise ValueError(f"a time is a text, not {text!r:.60}")
-    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    time = from_iso(text)
     if time.tzinfo is None:
         raise ValueError(f"the time {text!r} has no offset")
     return time

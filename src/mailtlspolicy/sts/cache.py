@@ -28,7 +28,7 @@ from attrs import evolve, frozen
 
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from mailtlspolicy.sts.record import is_id
-from mailtlspolicy.times import in_utc, later
+from mailtlspolicy.times import from_iso, in_utc, later
 from mailtlspolicy.words import Word
 
 BACK_OFF = timedelta(minutes=5)  # RFC 8461 section 3.3: at least five minutes per id
@@ -215,7 +215,7 @@ def policy_from_json(value: Any) -> Policy:
 
 
 def _time(value: Any) -> datetime:
-    return in_utc(datetime.fromisoformat(_text(value).replace("Z", "+00:00")))
+    return in_utc(from_iso(_text(value)))
 
 
 def _text(value: Any) -> str:

@@ -188,10 +188,10 @@ def refresh(
         if isinstance(page, StoreFailure):
             done.append(RefreshReport(store_failures=(page.detail,)))
             break
-        readable = [(domain, entry) for domain, entry in page.entries if _is_policy_domain(domain)]
-        strange = [domain for domain, _ in page.entries if not _is_policy_domain(domain)]  # of another writer's
+        readable = {domain: entry for domain, entry in page.entries if _is_policy_domain(domain)}
+        strange = [domain for domain, _ in page.entries if domain not in readable]  # of another writer's
         done.append(RefreshReport(store_failures=tuple(f"{domain!r:.80} is no policy domain" for domain in strange)))
-        plan = plan_refresh(readable, now)
+        plan = plan_refresh(readable.items(), now)
         tasks = [_drop(domain, entry) for domain, entry in plan.drop]
         tasks += [_refresh(domain, entry, now, configure) for domain, entry in plan.due]
         tasks += [_heal(domain, bad, now, configure) for domain, bad in page.failures]
@@ -234,10 +234,9 @@ def _refresh(domain: str, entry: Entry, now: datetime, configure: Callable[[str]
 def _heal(domain: str, bad: StoreFailure, now: datetime, configure: Callable[[str], Config]) -> Program[RefreshReport]:
     """Fetch the policy of a domain whose entry is unreadable, which makes the mail to it wait."""
     report = _store_failed(domain, bad)
-    if not _is_policy_domain(domain) or configure(domain).sts is Sts.OFF:
+    if not _is_policy_domain(domain):
         return report
-    blank = Entry(checked=now, used=now)
-    healed = yield from _refresh(domain, blank, now, configure)
+    healed = yield from _refresh(domain, Entry(checked=now, used=now), now, configure)
     return healed if healed.refreshed else report
 
 
