@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mailtlspolicy import Config
     from mailtlspolicy.effects import Answer, Fetch, Lookup, LookupFailure, Probe, Probed, ProbeFailure
     from mailtlspolicy.fetching import Response
-    from mailtlspolicy.stores import AsyncPolicyStore
+    from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.sts import Entry
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 URL = "https://mta-sts.c.test/.well-known/mta-sts.txt"
@@ -98,3 +99,22 @@ def async_engine(world: World, config: Config, store: AsyncPolicyStore | None = 
         clock=lambda: world.now or NOW,
         config=config,
     )
+
+
+class AsyncStore:
+    """A store for asyncio that does what another does."""
+
+    def __init__(self, store: PolicyStore) -> None:
+        self.inner = store
+
+    async def load(self, domain: str) -> Any:
+        return self.inner.load(domain)
+
+    async def store(self, domain: str, entry: Entry) -> Any:
+        return self.inner.store(domain, entry)
+
+    async def drop(self, domain: str, entry: Entry) -> Any:
+        return self.inner.drop(domain, entry)
+
+    async def entries(self, cursor: str) -> Any:
+        return self.inner.entries(cursor)

@@ -35,7 +35,7 @@ from mailtlspolicy.sts.cache import BACK_OFF, TOUCH
 from mailtlspolicy.sts.values import Discovery, Source
 from mailtlspolicy.vectors import load
 from mailtlspolicy.verdict import ResultType
-from tests.sts_worlds import NOW, URL, AsyncParts, async_engine, policy_of, policy_text, world
+from tests.sts_worlds import NOW, URL, AsyncParts, AsyncStore, async_engine, policy_of, policy_text, world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -72,25 +72,6 @@ class Store(MemoryStore):
 
     def entries(self, cursor: str) -> Any:
         return self._answer("entries", lambda: super(Store, self).entries(cursor))
-
-
-class AsyncStore:
-    """The same for asyncio."""
-
-    def __init__(self, store: Store) -> None:
-        self.inner = store
-
-    async def load(self, domain: str) -> Any:
-        return self.inner.load(domain)
-
-    async def store(self, domain: str, entry: Entry) -> Any:
-        return self.inner.store(domain, entry)
-
-    async def drop(self, domain: str, entry: Entry) -> Any:
-        return self.inner.drop(domain, entry)
-
-    async def entries(self, cursor: str) -> Any:
-        return self.inner.entries(cursor)
 
 
 @frozen

@@ -28,7 +28,7 @@ from mailtlspolicy.sts.refresh import (
     next_refresh,
     plan_refresh,
 )
-from tests.sts_worlds import NOW, AsyncParts, async_engine, policy_of, policy_text, world
+from tests.sts_worlds import NOW, AsyncParts, AsyncStore, async_engine, policy_of, policy_text, world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,25 +194,6 @@ class Paged(MemoryStore):
         return super().drop(domain, entry)
 
 
-class AsyncPaged:
-    """The same for asyncio."""
-
-    def __init__(self, store: Paged) -> None:
-        self.inner = store
-
-    async def load(self, domain: str) -> Any:
-        return self.inner.load(domain)
-
-    async def store(self, domain: str, entry: Entry) -> Any:
-        return self.inner.store(domain, entry)
-
-    async def drop(self, domain: str, entry: Entry) -> Any:
-        return self.inner.drop(domain, entry)
-
-    async def entries(self, cursor: str) -> Any:
-        return self.inner.entries(cursor)
-
-
 def many(count: int) -> World:
     """Domains d0000.test and so on: every fifth has no policy host, every seventh publishes what is no policy."""
     zones, https = {}, {}
@@ -297,7 +278,7 @@ def test_the_asynchronous_engine_refreshes_the_same() -> None:
     told: list[RefreshReport] = []
     other_told: list[RefreshReport] = []
     report = evolve(there.engine(), store=store).refresh(progress=told.append)
-    engine = async_engine(there, Config(), AsyncPaged(other))
+    engine = async_engine(there, Config(), AsyncStore(other))
     assert asyncio.run(engine.refresh(progress=other_told.append)) == report
     assert sum((one.failed for one in other_told), ()) == sum((one.failed for one in told), ()) == report.failed
     assert all(0 < len(one.refreshed) + len(one.failed) + len(one.dropped) <= REFRESHED_AT_ONCE for one in other_told)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
 import dns.exception
@@ -20,6 +20,7 @@ import dns.query
 from attrs import frozen
 
 from tests.lab import pki, policy_hosts, servers, zones
+from tests.lab.programs import program
 from tests.lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ OBLIVIOUS_RESOLVER = "127.0.0.2"
 """A recursive resolver that does not validate."""
 NAME_SERVER = "127.0.0.53"
 _START_SECONDS = 10
-_STOP_SECONDS = 5
 _QUESTION = re.compile(r"info: 127\.0\.0\.1 (\S+)\. (\w+) IN$", re.MULTILINE)
 
 _NSD_CONF = """\
@@ -156,20 +156,6 @@ def _listeners(directory: Path, worlds: Sequence[World]) -> Iterator[servers.Lis
                 )
 
 
-@contextmanager
-def _program(*command: str) -> Iterator[None]:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _await_answer(address: str, name: str, rdtype: str) -> None:
     """Wait until a server answers a question without an error."""
     question = dns.message.make_query(name, rdtype)
@@ -244,9 +230,8 @@ def _run(directory: Path, worlds: Sequence[World], hosts: policy_hosts.PolicyHos
     with ExitStack() as stack:
         mail = servers.Listener(policy_hosts.MAIL_ADDRESS, hosts.mail_chain)
         journal = stack.enter_context(servers.serve([*_listeners(directory, worlds), mail]))
-        stack.enter_context(_program("nsd", "-d", "-c", str(nsd)))
-        stack.enter_context(_program("unbound", "-d", "-c", str(unbound)))
-        stack.enter_context(_program("unbound", "-d", "-c", str(oblivious)))
+        for command, conf in (("nsd", nsd), ("unbound", unbound), ("unbound", oblivious)):
+            stack.enter_context(program(command, "-d", "-c", str(conf), stdout=DEVNULL, stderr=DEVNULL))
         for address in (NAME_SERVER, RESOLVER, OBLIVIOUS_RESOLVER):
             _await_answer(address, ".", "SOA")
         yield Lab(directory, {world.scenario.name: world for world in worlds}, journal, hosts)

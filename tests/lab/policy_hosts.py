@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from attrs import frozen
 
 from mailtlspolicy.effects import FetchFailureKind
 from tests import webpki
+from tests.lab.programs import STOP_SECONDS, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,6 @@ PORT = 443
 _UPSTREAM_PORT = 8080  # of the server that never stops
 _MAX_OCTETS = 65_536  # of a policy (RFC 8461 section 3.3)
 _START_SECONDS = 10
-_STOP_SECONDS = 5
 
 _NGINX_CONF = """\
 daemon off;
@@ -221,7 +220,7 @@ def _endless() -> Iterator[None]:
                 if closing.is_set():
                     connection.close()
                     return
-                connection.settimeout(_STOP_SECONDS)
+                connection.settimeout(STOP_SECONDS)
                 _stream(connection)
 
         thread = threading.Thread(target=serve, name="endless")
@@ -236,23 +235,16 @@ def _endless() -> Iterator[None]:
 
 @contextmanager
 def _nginx(conf: Path, log: Path) -> Iterator[None]:
-    program = shutil.which("nginx")
-    if program is None:
+    nginx = shutil.which("nginx")
+    if nginx is None:
         raise RuntimeError("nginx is not installed: apt-get install nginx-light")
-    with subprocess.Popen([program, "-e", str(log), "-c", str(conf)], stdin=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + _START_SECONDS
-            while not _listens():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"nginx does not start: {log.read_text('utf-8', 'replace')[-1000:]}")
-                time.sleep(0.01)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with program(nginx, "-e", str(log), "-c", str(conf)) as process:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _listens():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nginx does not start: {log.read_text('utf-8', 'replace')[-1000:]}")
+            time.sleep(0.01)
+        yield
 
 
 def _listens() -> bool:

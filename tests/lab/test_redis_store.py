@@ -7,7 +7,6 @@ import multiprocessing
 import random
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -28,8 +27,10 @@ from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry, merge_octets
 from mailtlspolicy.sts.cache import Entry, StsFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
+from tests.lab.programs import program
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -80,22 +81,20 @@ class Server:
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Server]:
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    assert program is not None, "the lab needs redis-server: apt-get install redis-server"
+    redis_server = shutil.which("redis-server") or shutil.which("valkey-server")
+    assert redis_server is not None, "the lab needs redis-server: apt-get install redis-server"
     path = folder / "redis.sock"
     arguments = ["--port", "0", "--unixsocket", path, "--dir", folder, "--save", "", "--appendonly", "no"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, *map(str, arguments)], stdout=log, stderr=log)
-    try:
+    with (
+        (folder / "log").open("wb") as log,
+        program(redis_server, *map(str, arguments), stdout=log, stderr=log) as process,
+    ):
         end = time.monotonic() + START_SECONDS
         while not path.exists():
             assert process.poll() is None, (folder / "log").read_text("utf-8")
             assert time.monotonic() < end, "redis-server does not start"
             time.sleep(0.02)
         yield Server(path, process)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
