@@ -9,7 +9,16 @@ import pytest
 from attrs import fields
 
 from mailtlspolicy import Config
-from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx, Sts, StsMediaType, StsOnDnsError, StsWithDane
+from mailtlspolicy.config import (
+    AddressFamilies,
+    CleartextRetry,
+    Dane,
+    InsecureMx,
+    Sts,
+    StsMediaType,
+    StsOnDnsError,
+    StsWithDane,
+)
 
 # A setting of every field as text, and what it means; never the default.
 SETTINGS: list[tuple[str, str, Any]] = [
@@ -22,6 +31,8 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("sts_with_dane", "both", StsWithDane.BOTH),
     ("sts_on_dns_error", "defer", StsOnDnsError.DEFER),
     ("sts_media_type", "ignore", StsMediaType.IGNORE),
+    ("cleartext_retry", "later", CleartextRetry.LATER),
+    ("retry_seconds", "3", 3),  # RFC5321-4.5.4.1-f
     ("usages", "3", (3,)),
     ("digest_order", "1, 2", (1, 2)),
     ("extra_digests", "3=sha3_256, 4=sha384", ((3, "sha3_256"), (4, "sha384"))),
@@ -38,6 +49,7 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("max_name_constraint_checks", "3", 3),
     ("max_policy_octets", "3", 3),
     ("max_fetch_seconds", "3", 3),
+    ("max_attempts", "3", 3),
 ]
 
 
@@ -65,6 +77,8 @@ def test_the_defaults_are_those_of_the_documented_decisions() -> None:
     assert (config.sts, config.sts_with_dane) == ("on", "exempt")
     assert (config.sts_on_dns_error, config.sts_media_type) == ("continue", "require")
     assert (config.max_policy_octets, config.max_fetch_seconds) == (65_536, 60)
+    assert (config.cleartext_retry, config.max_attempts) == ("now", 20)
+    assert config.retry_seconds == 1800  # RFC5321-4.5.4.1-c
 
 
 @pytest.mark.parametrize(
@@ -80,6 +94,11 @@ def test_the_defaults_are_those_of_the_documented_decisions() -> None:
         ("opportunistic_sni", "yes"),
         ("opportunistic_sni", "True"),
         ("sts", "maybe"),
+        ("cleartext_retry", "always"),
+        ("retry_seconds", "0"),  # RFC5321-4.5.4.1-b: never without delay
+        ("retry_seconds", "-1800"),
+        ("retry_seconds", "432001"),  # more than five days: RFC5321-4.5.4.1-d
+        ("max_attempts", "0"),
         ("usages", "1"),  # RFC7671-4-a and RFC 7672 section 3.1.3: no setting enables PKIX usages
         ("usages", "0,2,3"),
         ("usages", "3,x"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, World, drive
+from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, TlsLevel, World, drive
+from mailtlspolicy.levels import Duty
 from mailtlspolicy.mx import Undeliverable
 from mailtlspolicy.plan import plan as planning
+from mailtlspolicy.plan_values import Observe
 
 EE = "3 1 1 " + "a1" * 32
 TA = "2 0 1 " + "b2" * 32
@@ -366,3 +368,101 @@ def test_explain_gives_every_step_a_line_and_hosts_their_own_section() -> None:
     assert len(lines) == steps + 1
     assert "mx.provider.test:" in lines
     assert all(line.strip().startswith(("RFC ", "Config.")) for line in lines if line != "mx.provider.test:")
+
+
+# --- values made by hand: what can not be is refused, so that nothing fails open
+
+
+@pytest.mark.parametrize("level", ["none", "may", "encrypt"])
+def test_a_host_for_mail_that_requires_tls_has_a_duty_of_authentication(level: str) -> None:
+    """RFC8689-4.2.1-f."""
+    with pytest.raises(ValueError, match="REQUIRETLS"):
+        HostPlan(host="mx.test", level=TlsLevel(level), requiretls=True)
+    assert HostPlan(host="mx.test", level=TlsLevel.SECURE, requiretls=True).requires == ("pkix",)
+
+
+def test_a_duty_by_dane_takes_tlsa_records_that_bind_the_host() -> None:
+    with pytest.raises(ValueError, match="TLSA"):
+        HostPlan(host="mx.test", level=TlsLevel.DANE)
+    with pytest.raises(ValueError, match="TLSA"):
+        HostPlan(host="mx.test", level=TlsLevel.MAY, observe=Observe((Duty.DANE,), ("mx.test",)))
+
+
+@pytest.mark.parametrize("requiretls", [True, False])
+def test_a_plan_and_its_hosts_are_for_the_same_kind_of_message(*, requiretls: bool) -> None:
+    host = HostPlan(host="mx.test", level=TlsLevel.SECURE, requiretls=requiretls)
+    with pytest.raises(ValueError, match="requiretls"):
+        Plan(next_hop=NextHop.parse("client.test"), hosts=(host,), requiretls=not requiretls)
+    assert Plan(next_hop=NextHop.parse("client.test"), hosts=(host,), requiretls=requiretls).usable_hosts == (host,)
+
+
+def test_a_level_may_be_written_as_its_word_and_is_no_other() -> None:
+    word: Any = "none"
+    assert HostPlan(host="mx.test", level=word).level is TlsLevel.NONE
+    with pytest.raises(ValueError, match="any"):
+        HostPlan(host="mx.test", level=cast("Any", "any"))
+
+
+# --- the wishes of a message
+
+
+RELAYED = hosted(f"_25._tcp.mx TLSA {EE}")
+
+
+@pytest.mark.parametrize(
+    ("zones", "next_hop", "want"),
+    [
+        (hosted(f"_25._tcp.mx TLSA {EE}"), "client.test", DANE),
+        (hosted(f"_25._tcp.mx TLSA {EE}", mx="insecure"), "client.test", "requiretls-unmet"),  # RFC8689-4.2.1-c
+        (hosted(mx="insecure"), "client.test", "requiretls-unmet"),
+        (hosted(), "client.test", ("secure", ["pkix"], False, None)),
+        (hosted(f"_25._tcp.mx TLSA {UNUSABLE}"), "client.test", ("secure", ["pkix"], False, None)),
+        (hosted(mx="insecure", host="insecure"), "[mx.provider.test]", ("secure", ["pkix"], False, None)),
+        (hosted(), "[192.0.2.1]", "requiretls-unmet"),
+        (hosted(), NextHop.static("s.test", [(1, "mx.provider.test")]), ("secure", ["pkix"], False, None)),
+        (hosted(), NextHop.static("s.test", [(1, "mx.provider.test")], secure=False), "requiretls-unmet"),
+    ],
+)
+def test_mail_that_requires_tls_goes_to_hosts_that_somebody_vouches_for(zones: Any, next_hop: Any, want: Any) -> None:
+    world = World.from_json({"now": NOW.isoformat(), "zones": zones})
+    made = world.engine(Config(sts="off")).plan(next_hop, requiretls=True)
+    (host,) = made.to_json()["hosts"]
+    assert made.requiretls
+    if want == "requiretls-unmet":
+        assert what(host) == skipped("requiretls-unmet", None)
+        assert made.undeliverable == Undeliverable("permanent", "requiretls-unmet", "5.7.10")  # RFC8689-4.2.1-q
+    else:
+        assert (what(host), host["requiretls"]) == (want, True)
+        assert any(step["clause"] == "RFC 8689 section 4.2.1" for step in host["trace"])
+    assert world.engine(Config(sts="off")).plan(next_hop).requiretls is False
+
+
+@pytest.mark.parametrize("choice", [Config(), Config(opportunistic_sni=False)])
+def test_the_host_that_pkix_authenticates_is_always_named(choice: Config) -> None:
+    """RFC8689-4.2.1-g: a name will be demanded, so it is asked for."""
+    made = World.from_json({"zones": hosted()}).engine(choice).plan("client.test", requiretls=True)
+    assert [(host.sni, host.pkix_name) for host in made.usable_hosts] == [("mx.provider.test", "mx.provider.test")]
+
+
+@pytest.mark.parametrize(
+    ("dane", "want"),
+    [
+        ("opportunistic", MAY),
+        ("audit", MAY),
+        ("off", MAY),
+        ("mandatory", DANE),  # the operator's own demand, not the recipient's
+    ],
+)
+def test_mail_to_which_tls_is_optional_goes_by_no_policy_of_the_recipient(dane: str, want: Any) -> None:
+    """RFC8689-3-a, RFC8689-4.2.2-b."""
+    world = World.from_json({"zones": RELAYED})
+    made = world.engine(Config(dane=dane)).plan("client.test", tls_optional=True)
+    assert what(only(made)) == want
+    assert (made.tls_optional, made.sts, only(made)["audit"]) == (True, None, None)
+
+
+def test_requiretls_makes_tls_required_void() -> None:  # RFC8689-4.1-c
+    engine = World.from_json({"now": NOW.isoformat(), "zones": RELAYED}).engine()
+    both = engine.plan("client.test", requiretls=True, tls_optional=True)
+    assert both == engine.plan("client.test", requiretls=True)
+    assert (both.requiretls, both.tls_optional) == (True, False)

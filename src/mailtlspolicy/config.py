@@ -65,6 +65,14 @@ class StsMediaType(Word):
     IGNORE = "ignore"
 
 
+class CleartextRetry(Word):
+    """When mail may go in cleartext to a host where TLS failed but is not required (RFC 7672 section 2.2)."""
+
+    NOW = "now"
+    LATER = "later"
+    NEVER = "never"
+
+
 # Digests that a private or later matching type may be mapped to (RFC 7671 section 9), by their `hashlib` name.
 EXTRA_DIGESTS = frozenset({"sha384", "sha3_256", "sha3_384", "sha3_512", "blake2b"})
 
@@ -93,6 +101,14 @@ def _at_least(least: int) -> Callable[[object, Attribute[int], int], None]:
     def check(_: object, attribute: Attribute[int], value: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{attribute.name} is a whole number of {least} or more, not {value!r}")
+
+    return check
+
+
+def _at_most(most: int) -> Callable[[object, Attribute[int], int], None]:
+    def check(_: object, attribute: Attribute[int], value: int) -> None:
+        if value > most:
+            raise ValueError(f"{attribute.name} is {most} at most, not {value!r}")
 
     return check
 
@@ -128,6 +144,10 @@ class Config:
             a policy (RFC 8461 section 3.3) or makes it wait (`defer`).
         sts_media_type: a policy of another type than text/plain is refused (`require`) or taken (`ignore`). RFC 8461
             section 3.2.
+        cleartext_retry: after a refused STARTTLS or a failed handshake at level `may`, cleartext is tried once on the
+            same host: at once (`now`), only when the outcome is tried again (`later`), or `never`. RFC 7672 section
+            2.2.
+        retry_seconds: seconds after which deferred mail is to be tried again (RFC 5321 section 4.5.4.1).
         usages: the certificate usages that local policy accepts, out of 2 and 3; a record of another usage is
             unusable. 0 and 1 can not be enabled (RFC 7672 section 3.1.3, RFC 7671 section 4).
         digest_order: digest matching types, strongest first (RFC 7671 section 9); a digest type that is not listed is
@@ -146,6 +166,7 @@ class Config:
         max_name_constraint_checks: comparisons of a name with a name constraint in one verification.
         max_policy_octets: octets of an MTA-STS policy; a longer one is a failed fetch.
         max_fetch_seconds: seconds that the fetch of a policy may take, from lookup to last octet.
+        max_attempts: connections made in one try to deliver a message.
     """
 
     dane: Dane = field(default=Dane.OPPORTUNISTIC, converter=Dane)
@@ -157,6 +178,9 @@ class Config:
     sts_with_dane: StsWithDane = field(default=StsWithDane.EXEMPT, converter=StsWithDane)
     sts_on_dns_error: StsOnDnsError = field(default=StsOnDnsError.CONTINUE, converter=StsOnDnsError)
     sts_media_type: StsMediaType = field(default=StsMediaType.REQUIRE, converter=StsMediaType)
+    cleartext_retry: CleartextRetry = field(default=CleartextRetry.NOW, converter=CleartextRetry)
+    # RFC 5321 section 4.5.4.1: 30 minutes at least; given up after 4 to 5 days
+    retry_seconds: int = field(default=1800, validator=(_at_least(1), _at_most(5 * 86_400)))
     usages: tuple[int, ...] = field(default=(2, 3), converter=_numbers)
     digest_order: tuple[int, ...] = field(default=(2, 1), converter=_numbers)
     extra_digests: tuple[tuple[int, str], ...] = field(default=(), converter=_digests)
@@ -173,6 +197,7 @@ class Config:
     max_name_constraint_checks: int = _limit(65_536)  # a hundred names against hundreds of constraints
     max_policy_octets: int = _limit(65_536)  # RFC 8461 section 3.3 suggests 64 kilobytes
     max_fetch_seconds: int = _limit(60)  # RFC 8461 section 3.3 suggests one minute
+    max_attempts: int = _limit(20)  # RFC 5321 section 5.1 wants at least two addresses tried; Postfix takes five
 
     @ip_versions.validator
     def _check_ip_versions(self, _: Attribute[tuple[int, ...]], value: tuple[int, ...]) -> None:

@@ -45,6 +45,7 @@ class SkipReason(Word):
     TLSA_LOOKUP_FAILED = "tlsa-lookup-failed"
     DANE_REQUIRED = "dane-required"
     STS_MX_MISMATCH = "sts-mx-mismatch"
+    REQUIRETLS_UNMET = "requiretls-unmet"
 
 
 class TlsaOutcome(Word):

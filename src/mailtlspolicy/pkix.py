@@ -4,8 +4,8 @@
   basicConstraints and may sign certificates, purposes allow serverAuth. What it does not relax, it asks of public CAs
   anyway: version 3, SHA-2, RSA keys of 2048 bits or more or common curves.
 * Any certificate of the trust store is an anchor, self-signed or not.
-* The leaf bears the reference identifier as a DNS-ID; a Common Name is not enough (RFC 8461 section 4.2). Names are
-  compared as for DANE (`mailtlspolicy.identity`).
+* The leaf bears the reference identifier as a DNS-ID; a Common Name is not enough (RFC 8461 section 4.2), except for
+  REQUIRETLS (RFC 8689 section 4.2.1). Names are compared as for DANE (`mailtlspolicy.identity`).
 * The verifier tells one error for everything, so the reason is read from the leaf: its dates, then its name, then the
   path (RFC 8460 section 4.3).
 
@@ -33,7 +33,7 @@ from cryptography.x509.verification import (
 
 from mailtlspolicy.certificates import MALFORMED, Certificate
 from mailtlspolicy.config import Config
-from mailtlspolicy.identity import dns_ids, first_match
+from mailtlspolicy.identity import dns_ids, first_match, presented_identifiers
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
 
@@ -87,6 +87,7 @@ def verify(
     *,
     now: datetime,
     config: Config = _DEFAULT,
+    cn_ids: bool = False,
 ) -> Verdict:
     """Verify a presented chain by a trust store and the name of the host.
 
@@ -96,6 +97,8 @@ def verify(
         reference_id: the one name that the leaf must bear.
         now: the time of verification, aware of its zone.
         config: the limits of the chain.
+        cn_ids: whether a leaf without any DNS-ID may bear the name as a CN-ID (RFC 8689 section 4.2.1, RFC 6125 section
+            6.4.4).
 
     Returns:
         The verdict, of mechanism `pkix` and with the matched name; whatever the chain holds, a failure is a verdict.
@@ -117,7 +120,7 @@ def verify(
         return Verdict.failed(Failure.EXPIRED)
     if now < leaf.parsed.not_valid_before_utc:
         return Verdict.failed(Failure.NOT_YET_VALID)
-    name = first_match(dns_ids(leaf), [reference_id])
+    name = first_match(presented_identifiers(leaf) if cn_ids else dns_ids(leaf), [reference_id])
     if name is None:
         return Verdict.failed(Failure.NAME_MISMATCH)
     store = trust_store and trust_store._store

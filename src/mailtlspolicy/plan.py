@@ -9,6 +9,8 @@ The level of a host follows from the outcome of the search for TLSA records (RFC
 
 `Config.dane` and `Config.insecure_mx` shift that: see `_decide`.
 
+A message may wish for more (REQUIRETLS) or less (TLS-Required: No); see `_require_tls` and RFC 8689 section 4.2.2.
+
 Then the MTA-STS policy in force adds its own conditions (RFC 8461 section 5): see `_decide_by_policy`. Hosts are
 judged one by one in their order, never filtered out of the list beforehand (section 8.4).
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, fields, frozen
 
 from mailtlspolicy.config import Config, Dane, InsecureMx, Sts, StsWithDane
 from mailtlspolicy.effects import MAX_TTL, Answer, LookupFailure, StoreFailure, together
@@ -31,6 +33,7 @@ from mailtlspolicy.sts.discovery import RESULT_TYPES, discover
 from mailtlspolicy.sts.policy import Mode
 from mailtlspolicy.times import in_utc, later
 from mailtlspolicy.trace import Step
+from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +44,15 @@ if TYPE_CHECKING:
     from mailtlspolicy.sts.values import Discovery
 
 T = TypeVar("T")
+
+
+class Wish(Word):
+    """What the originator of a message wishes of TLS (RFC 8689)."""
+
+    NONE = "none"
+    REQUIRETLS = "requiretls"
+    TLS_OPTIONAL = "tls-optional"
+
 
 NO_SEARCH = TlsaSearch(TlsaOutcome.ABSENT)
 STS_LOOKUP_FAILED = Undeliverable("transient", "sts-lookup-failed", "4.4.3")
@@ -54,7 +66,15 @@ LEVELS: dict[TlsaOutcome, TlsLevel | None] = {
 }
 
 
-def plan(next_hop: NextHop, *, now: datetime, config: Config, shuffle: Shuffle) -> Program[Plan]:
+def plan(
+    next_hop: NextHop,
+    *,
+    now: datetime,
+    config: Config,
+    shuffle: Shuffle,
+    requiretls: bool = False,
+    tls_optional: bool = False,
+) -> Program[Plan]:
     """Decide where mail for a next-hop may go (the program behind `Engine.plan`).
 
     Args:
@@ -62,12 +82,15 @@ def plan(next_hop: NextHop, *, now: datetime, config: Config, shuffle: Shuffle) 
         now: an aware time, from which `Plan.valid_until` counts.
         config: what the operator chose.
         shuffle: puts a list of hosts of equal preference into the order in which to try them, in place.
+        requiretls: the message requires TLS (RFC 8689 section 4.2.1).
+        tls_optional: the message bears "TLS-Required: No" (section 4.2.2); void beside `requiretls` (section 4.1).
 
     Raises:
         ValueError: `now` is naive.
     """
     now = in_utc(now)
-    made, ttl = yield from _with_lowest_ttl(_plan(next_hop, now, config, shuffle))
+    wish = Wish.REQUIRETLS if requiretls else Wish.TLS_OPTIONAL if tls_optional else Wish.NONE
+    made, ttl = yield from _with_lowest_ttl(_plan(next_hop, now, config, shuffle, wish))
     if ttl is None:
         return made
     ends = [later(now, timedelta(seconds=min(max(ttl, 0), MAX_TTL)))]
@@ -78,35 +101,46 @@ def plan(next_hop: NextHop, *, now: datetime, config: Config, shuffle: Shuffle) 
     return evolve(made, valid_until=min(ends))
 
 
-def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle) -> Program[Plan]:
+def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle, wish: Wish) -> Program[Plan]:
     found = yield from resolve_mx(next_hop, config, shuffle)
     made = Plan(
         next_hop=next_hop,
         expanded_next_hop=found.expanded,
         mx_secure=found.secure,
         undeliverable=found.undeliverable,
+        requiretls=wish is Wish.REQUIRETLS,
+        tls_optional=wish is Wish.TLS_OPTIONAL,
         trace=found.trace,
     )
     if found.undeliverable is not None:
         return made
     trace = list(found.trace)
-    searches = together(*(_search_host(host, next_hop, found, config) for host in found.hosts))
-    sts, searched = yield from together(_discover(next_hop, now, config, trace), searches)
+    # `mandatory` is the operator's demand, not the recipient's (RFC 8689 section 4.2.2)
+    dane = Dane.OFF if wish is Wish.TLS_OPTIONAL and config.dane is not Dane.MANDATORY else config.dane
+    searches = together(*(_search_host(host, next_hop, found, config, dane) for host in found.hosts))
+    sts, searched = yield from together(_discover(next_hop, now, config, wish, trace), searches)
     if sts is not None and sts.unknown:
         return evolve(made, sts=sts, undeliverable=STS_LOOKUP_FAILED, trace=tuple(trace))
-    hosts = tuple(_decide(host, found, sts) for host in searched)
+    hosts = tuple(_decide(host, found, sts, dane) for host in searched)
+    if wish is Wish.REQUIRETLS:
+        hosts = tuple(_require_tls(host, found, sts) for host in hosts)
     own = [host.base.preference for host in searched if host.is_own]
     if own and next_hop.kind in {Kind.DOMAIN, Kind.STATIC}:
         # of the whole list, before any host is judged by the policy (RFC 8461 section 8.4)
         hosts = tuple(host for host in hosts if host.preference < min(own))
         trace.append(ourselves(min(own)))
-    undeliverable = None if any(isinstance(host, HostPlan) for host in hosts) else _no_hosts(hosts)
+    undeliverable = None if any(isinstance(host, HostPlan) for host in hosts) else _no_hosts(hosts, sts)
     return evolve(made, sts=sts, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
 
 
-def _discover(next_hop: NextHop, now: datetime, config: Config, trace: list[Step]) -> Program[Discovery | None]:
+def _discover(
+    next_hop: NextHop, now: datetime, config: Config, wish: Wish, trace: list[Step]
+) -> Program[Discovery | None]:
     """The MTA-STS policy of the next-hop, whose name is the policy domain (RFC 8461 sections 1.1 and 3.4)."""
     if next_hop.kind is Kind.LITERAL:  # section 3.4: an address has no policy
+        return None
+    if wish is Wish.TLS_OPTIONAL:
+        trace.append(Step("RFC 8689 section 4.2.2", "the message bears TLS-Required: No", "no policy is looked for"))
         return None
     if config.sts is Sts.OFF:
         trace.append(Step("Config.sts", "MTA-STS is switched off", "no policy is looked for"))
@@ -124,7 +158,7 @@ class _Searched:
     search: TlsaSearch = NO_SEARCH
 
 
-def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Config) -> Program[_Searched]:
+def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Config, dane: Dane) -> Program[_Searched]:
     """Look up the addresses and TLSA records of one host; it never affects another."""
     trace: list[Step] = []
     base = Host(host=host.name, preference=host.preference, port=next_hop.port, config=config)
@@ -139,6 +173,8 @@ def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Confi
     search = NO_SEARCH
     if config.dane is Dane.OFF:
         trace.append(Step("Config.dane", "DANE is switched off", "no TLSA lookup"))
+    elif dane is Dane.OFF:
+        trace.append(Step("RFC 8689 section 4.2.2", "the message bears TLS-Required: No", "no TLSA lookup"))
     elif _behind_insecure_mx(found) and config.insecure_mx is InsecureMx.MAY:
         trace.append(Step("Config.insecure_mx", "the MX RRset is insecure", "no TLSA lookup"))
     else:
@@ -172,7 +208,7 @@ def _further_reference_ids(host: str, next_hop: NextHop, found: MxResult) -> tup
     return (next_hop.name,) if found.expanded is None else (next_hop.name, found.expanded)
 
 
-def _decide(searched: _Searched, found: MxResult, sts: Discovery | None) -> HostPlan | SkippedHost:
+def _decide(searched: _Searched, found: MxResult, sts: Discovery | None, dane: Dane) -> HostPlan | SkippedHost:
     """What was found of a host means for it: by DANE first (RFC 7672 sections 2.2, 2.2.1 and 6), then by the policy."""
     base, search, trace = searched.base, searched.search, list(searched.base.trace)
     policy = None if sts is None else sts.applied
@@ -180,19 +216,18 @@ def _decide(searched: _Searched, found: MxResult, sts: Discovery | None) -> Host
         base = evolve(base, sts_match=policy.allows(base.host))
     if searched.skip is not None:
         return _skipped(base, searched.skip, trace)
-    config = base.config
     level = LEVELS[search.outcome]
-    if level is TlsLevel.DANE and _behind_insecure_mx(found) and config.insecure_mx is InsecureMx.ENCRYPT:
+    if level is TlsLevel.DANE and _behind_insecure_mx(found) and base.config.insecure_mx is InsecureMx.ENCRYPT:
         trace.append(Step("Config.insecure_mx", "the MX RRset is insecure", "TLS is required, without authentication"))
         level = TlsLevel.ENCRYPT
     observed: tuple[Duty, ...] = ()
-    if config.dane is Dane.AUDIT:
+    if dane is Dane.AUDIT:
         base = _audited(base, level, search, trace)
         observed = (Duty.DANE,) if level is TlsLevel.DANE else ()
         level = TlsLevel.MAY
     if level is None:
         return _skipped(base, search.error or SkipReason.TLSA_LOOKUP_FAILED, trace)
-    if config.dane is Dane.MANDATORY and (level is not TlsLevel.DANE or not found.secure):
+    if dane is Dane.MANDATORY and (level is not TlsLevel.DANE or not found.secure):
         why = "the choice of the host is insecure" if not found.secure else "no usable TLSA records bind the host"
         trace.append(Step("RFC 7672 section 6", f"DANE is mandatory, and {why}", "the host is not used"))
         return _skipped(base, SkipReason.DANE_REQUIRED, trace)
@@ -223,6 +258,23 @@ def _decide_by_policy(
     return _used(base, level, (*duties, Duty.PKIX), observed, trace)
 
 
+def _require_tls(host: HostPlan | SkippedHost, found: MxResult, sts: Discovery | None) -> HostPlan | SkippedHost:
+    """What REQUIRETLS demands beyond that: a secure choice of the host, and authentication (RFC 8689 section 4.2.1)."""
+    if isinstance(host, SkippedHost):
+        return host
+    trace, clause = list(host.trace), "RFC 8689 section 4.2.1"
+    enforced = host.sts_match and sts is not None and sts.is_enforced
+    if not found.secure and not enforced:
+        trace.append(Step(clause, "neither DNSSEC nor a policy vouches for the choice of the host", "it is not used"))
+        return _skipped(host, SkipReason.REQUIRETLS_UNMET, trace)
+    if host.requires:
+        trace.append(Step(clause, "the message requires TLS", "the server has to announce REQUIRETLS"))
+        return evolve(host, requiretls=True, trace=tuple(trace))
+    fact = "the message requires TLS, and neither TLSA records nor a policy authenticate the host"
+    trace.append(Step(clause, fact, "PKIX does, and the server has to announce REQUIRETLS"))
+    return evolve(host, level=TlsLevel.SECURE, requires=(Duty.PKIX,), requiretls=True, trace=tuple(trace))
+
+
 def _audited(base: Host, level: TlsLevel | None, search: TlsaSearch, trace: list[Step]) -> Host:
     """RFC 7672 section 9.1: DANE stops nothing; what it would have given is recorded."""
     would_be = "a skipped host" if level is None else f"level {level}"
@@ -245,16 +297,21 @@ def _skipped(base: Host, reason: SkipReason, trace: list[Step]) -> SkippedHost:
 
 
 def _fields(base: Host, trace: list[Step]) -> dict[str, Any]:
-    return asdict(evolve(base, trace=tuple(trace)), recurse=False)
+    """What a host of any kind has in common with others."""
+    return {attribute.name: getattr(base, attribute.name) for attribute in fields(Host)} | {"trace": tuple(trace)}
 
 
-def _no_hosts(hosts: Sequence[HostPlan | SkippedHost]) -> Undeliverable:
+def _no_hosts(hosts: Sequence[HostPlan | SkippedHost], sts: Discovery | None) -> Undeliverable:
     """Why there is no host to try: permanent only where none of it can heal (RFC 5321 section 5.1)."""
     reasons = {host.skip.reason for host in hosts if host.skip is not None}
     if not reasons:  # only we ourselves take its mail: RFC 3463 X.4.6, routing loop detected
         return Undeliverable("permanent", "no-hosts", "5.4.6")
     if reasons <= {SkipReason.NO_ADDRESSES, SkipReason.INVALID_HOST}:
         return Undeliverable("permanent", "no-hosts", "5.4.4")
+    if reasons == {SkipReason.REQUIRETLS_UNMET}:
+        if sts is not None and sts.may_be_outdated:  # a policy that vouches for them, that is
+            return Undeliverable("transient", "requiretls-unmet", "4.7.5")
+        return Undeliverable("permanent", "requiretls-unmet", "5.7.10")  # RFC 8689 section 4.2.1
     if reasons & {SkipReason.ADDRESS_LOOKUP_FAILED, SkipReason.ALIAS_LOOKUP_FAILED}:
         return Undeliverable("transient", "no-hosts", "4.4.3")
     return Undeliverable("transient", "no-hosts", "4.7.5")

@@ -6,6 +6,8 @@ to act on by mistake.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +31,23 @@ if TYPE_CHECKING:
 
     from mailtlspolicy.pkix import TrustStore
 
+
+# What of a host's JSON form `HostPlan.session_key` covers, beside the TLSA records
+_SESSION_KEYS = (
+    "host",
+    "port",
+    "level",
+    "requires",
+    "sni",
+    "tlsa_base_domain",
+    "binding_reference_ids",
+    "pkix_name",
+    "sts_match",
+    "audit",
+    "observe",
+    "requiretls",
+    "settings",
+)
 
 # RFC 8460 section 4.3.1: what a skipped host is reported as
 _SKIP_RESULT_TYPES = {
@@ -151,11 +170,13 @@ class HostPlan(Host):
         level: what is demanded of the session.
         requires: the duties of authentication, all of which must hold; by default the one of the level.
         observe: duties that are recorded but not enforced.
+        requiretls: the server has to announce REQUIRETLS, and MAIL to bear it (RFC 8689 section 4.2.1).
     """
 
-    level: TlsLevel
+    level: TlsLevel = field(converter=TlsLevel)
     requires: tuple[Duty, ...] = field()
     observe: Observe | None = None
+    requiretls: bool = field(default=False, validator=instance_of(bool))
 
     skip: ClassVar[None] = None
 
@@ -168,6 +189,13 @@ class HostPlan(Host):
         if value not in DUTIES[self.level]:
             raise ValueError(f"level {self.level} goes with other duties than {value!r}")
 
+    def __attrs_post_init__(self) -> None:
+        observed = () if self.observe is None else self.observe.requires
+        if self.binding is None and Duty.DANE in {*self.requires, *observed}:
+            raise ValueError("a host without TLSA records has no DANE duty")
+        if self.requiretls and not self.requires:
+            raise ValueError("REQUIRETLS takes a duty of authentication")
+
     @property
     def cleartext(self) -> bool:
         """Whether mail may go to this host unencrypted."""
@@ -177,10 +205,13 @@ class HostPlan(Host):
     def sni(self) -> str | None:
         """The server name to send, or None for none.
 
-        The TLSA base domain where TLSA records bind the host (RFC 7672 section 8.1). The MX hostname where an MTA-STS
-        policy is in force and DANE does not raise the level (RFC 8461 section 7.1); by choice otherwise.
+        The TLSA base domain where TLSA records bind the host (RFC 7672 section 8.1). The MX hostname where PKIX alone
+        authenticates it, or an MTA-STS policy is in force and DANE does not raise the level (RFC 8461 section 7.1); by
+        choice otherwise.
         """
-        return self.host if self._has_policy_alone else _sni(self)
+        if self.level is TlsLevel.SECURE or self._has_policy_alone:
+            return None if is_address(self.host) else self.host
+        return _sni(self)
 
     @property
     def reference_ids(self) -> tuple[str, ...]:
@@ -226,16 +257,24 @@ class HostPlan(Host):
         Raises:
             ValueError: `now` is naive.
         """
-        verdict = self._judge(self.requires, chain, now, trust)
+        observed = () if self.observe is None else self.observe.requires
+        # The PKIX duty of a policy in force wants a DNS-ID (RFC 8461 section 4.2), that of REQUIRETLS does not
+        by_policy = self.sts_match is not None and Duty.PKIX not in observed
+        verdict = self._judge(self.requires, chain, now, trust, cn_ids=self.requiretls and not by_policy)
         if self.observe is None:
             return verdict
-        return evolve(verdict, observed=self._judge(self.observe.requires, chain, now, trust))
+        return evolve(verdict, observed=self._judge(observed, chain, now, trust, cn_ids=False))
 
     def _judge(
-        self, duties: Sequence[Duty], chain: Sequence[bytes], now: datetime, trust: TrustStore | None
+        self, duties: Sequence[Duty], chain: Sequence[bytes], now: datetime, trust: TrustStore | None, *, cn_ids: bool
     ) -> Verdict:
         """The verdict on the duties together; without any there is nothing to fail."""
-        verdicts = [self._judge_one(duty, chain, now, trust) for duty in duties]
+        verdicts = [
+            pkix.verify(chain, trust, self.host, now=now, config=self.config, cn_ids=cn_ids)
+            if duty is Duty.PKIX
+            else self._judge_dane(chain, now)
+            for duty in duties
+        ]
         if not verdicts:
             return Verdict(authenticated=False, satisfied=True)
         for verdict in verdicts:
@@ -243,13 +282,26 @@ class HostPlan(Host):
                 return verdict
         return evolve(verdicts[0], name=verdicts[-1].name)
 
-    def _judge_one(self, duty: Duty, chain: Sequence[bytes], now: datetime, trust: TrustStore | None) -> Verdict:
-        if duty is Duty.PKIX:
-            return pkix.verify(chain, trust, self.host, now=now, config=self.config)
-        if self.binding is None:
-            raise ValueError("a host without TLSA records has no DANE duty")
+    def _judge_dane(self, chain: Sequence[bytes], now: datetime) -> Verdict:
+        assert self.binding is not None
         names = self.binding.reference_ids
         return dane.verify(chain, self.binding.records, names, now=now, config=self.config)
+
+    @property
+    def session_key(self) -> str:
+        """A digest of all that has to be equal before a session may be reused for a message with another plan.
+
+        It covers the host, its port, what the session has to fulfil (level, duties, names, TLSA records in any order,
+        what is observed, REQUIRETLS) and the configuration; neither the next-hop nor the preference. Equal in every
+        process that has the same version of the library.
+
+        Of the session itself the caller has to see that its address is among `addresses`, that it is in TLS (one in
+        cleartext is not reused for a host at which TLS should be tried), and, for a message with a reverse-path and
+        `requiretls`, that REQUIRETLS was announced in it.
+        """
+        said = self.to_json()
+        covered = {key: said[key] for key in _SESSION_KEYS} | {"tlsa": sorted(said["tlsa"])}
+        return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form of the contract."""
@@ -261,6 +313,7 @@ class HostPlan(Host):
             "pkix_name": self.pkix_name,
             "observe": None if self.observe is None else self.observe.to_json(),
             "raw_public_keys": self.raw_public_keys,
+            "requiretls": self.requiretls,
         }
 
 
@@ -301,6 +354,8 @@ class Plan:
         undeliverable: why no host can be tried, or None.
         sts: what is known of the MTA-STS policy; None where none is announced or cached, or none was looked for.
         hosts: all hosts in the order in which they are to be tried, skipped ones among them.
+        requiretls: it is for a message that requires TLS (RFC 8689 section 4.2.1).
+        tls_optional: it is for a message that asks to ignore the recipient's policies (section 4.2.2).
         valid_until: until when what is behind the plan holds, in UTC: the DNS data by the lowest TTL, and the MTA-STS
             policy in force. A failed lookup holds for no time. None where no lookup was needed.
         trace: the steps that led to the list of hosts; each host has its own for the rest.
@@ -312,13 +367,23 @@ class Plan:
     undeliverable: Undeliverable | None = None
     sts: Discovery | None = None
     hosts: tuple[HostPlan | SkippedHost, ...] = ()
+    requiretls: bool = field(default=False, validator=instance_of(bool))
+    tls_optional: bool = field(default=False, validator=instance_of(bool))
     valid_until: datetime | None = None
     trace: tuple[Step, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if any(host.requiretls != self.requiretls for host in self.usable_hosts):
+            raise ValueError("a plan and its hosts are for one kind of message (requiretls)")
 
     @property
     def usable_hosts(self) -> tuple[HostPlan, ...]:
         """The hosts that may be tried, in order."""
         return tuple(host for host in self.hosts if isinstance(host, HostPlan))
+
+    def vouches_for(self, host: HostPlan) -> bool:
+        """Whether a host was chosen securely: by a secure MX RRset, the operator or a policy of mode `enforce`."""
+        return bool(self.mx_secure or (host.sts_match and self.sts is not None and self.sts.is_enforced))
 
     def explain(self) -> str:
         """The whole decision for people, one clause a line, hosts indented below their names."""
@@ -337,6 +402,8 @@ class Plan:
             "undeliverable": None if self.undeliverable is None else self.undeliverable.to_json(),
             "sts": None if self.sts is None else self.sts.to_json(),
             "hosts": [host.to_json() for host in self.hosts],
+            "requiretls": self.requiretls,
+            "tls_optional": self.tls_optional,
             "valid_until": None if self.valid_until is None else self.valid_until.isoformat(),
             "trace": [step.to_json() for step in self.trace],
             "route": self.next_hop.to_json(),
@@ -354,6 +421,8 @@ class Plan:
             undeliverable=None if undeliverable is None else Undeliverable.from_json(undeliverable),
             sts=None if data["sts"] is None else Discovery.from_json(data["sts"]),
             hosts=tuple(_host_from_json(host) for host in data["hosts"]),
+            requiretls=data["requiretls"],
+            tls_optional=data["tls_optional"],
             valid_until=None if until is None else datetime.fromisoformat(until),
             trace=_trace_from_json(data["trace"]),
         )
@@ -387,6 +456,7 @@ def _host_json(host: HostPlan | SkippedHost) -> dict[str, Any]:
         "audit": None if host.audit is None else host.audit.to_json(),
         "observe": None,
         "raw_public_keys": False,
+        "requiretls": False,
         "binding_reference_ids": [] if host.binding is None else list(host.binding.reference_ids),
         "settings": host.config.to_json(),
         "trace": [step.to_json() for step in host.trace],
@@ -416,7 +486,8 @@ def _host_from_json(data: Mapping[str, Any]) -> HostPlan | SkippedHost:
         return SkippedHost(skip=Skip.from_json(data["skip"]), **shared)
     observe = None if data["observe"] is None else Observe.from_json(data["observe"])
     duties = tuple(Duty(duty) for duty in data["requires"])
-    return HostPlan(level=TlsLevel(data["level"]), requires=duties, observe=observe, **shared)
+    level, requiretls = TlsLevel(data["level"]), data["requiretls"]
+    return HostPlan(level=level, requires=duties, observe=observe, requiretls=requiretls, **shared)
 
 
 def _trace_from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:

@@ -25,6 +25,9 @@ class Source(Word):
     CACHED = "cached"
 
 
+_UNLEARNED = {StsFailure.DNS_ERROR, StsFailure.FETCH_ERROR, StsFailure.WEBPKI_INVALID, StsFailure.POLICY_INVALID}
+
+
 @frozen
 class RecordSearch:
     """What the DNS announces for a policy domain.
@@ -91,6 +94,14 @@ class Discovery:
     def applied(self) -> Policy | None:
         """The policy in force if it asks for validation: of mode `enforce` or `testing` (RFC 8461 section 5)."""
         return None if self.policy is None or self.policy.mode is Mode.NONE else self.policy
+
+    @property
+    def may_be_outdated(self) -> bool:
+        """Whether there may be another policy than is known, which could not be looked for, fetched or read.
+
+        Nothing may fail for good on the strength of what is known then (RFC 8461 section 5).
+        """
+        return self.failure in _UNLEARNED
 
     @property
     def is_enforced(self) -> bool:
