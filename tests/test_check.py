@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 
 from mailtlspolicy import Config, Engine, World
 from mailtlspolicy.check import Check
+from mailtlspolicy.delivery.session import Close, Connect, Connected, Ehlo, StartTls, Transmit
+
+if TYPE_CHECKING:
+    from mailtlspolicy.world import StaticConnector
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 LEAF = "certificates/leaf-direct.pem"
@@ -24,7 +29,12 @@ def record(file: str) -> str:
 
 
 def check(
-    server: dict[str, Any] | None, *, tlsa: str | None = record(LEAF), security: str = "secure", **settings: Any
+    server: dict[str, Any] | None,
+    *,
+    tlsa: str | None = record(LEAF),
+    security: str = "secure",
+    wish: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Check:
     """Check client.test, whose one server at 192.0.2.1 behaves like this."""
     zones = {
@@ -33,7 +43,7 @@ def check(
     }
     servers = {} if server is None else {"192.0.2.1": {"25": server}}
     data = {"now": "2026-01-01T00:00:00Z", "zones": zones, "servers": servers}
-    return World.from_json(data, VECTORS).engine(Config(**settings)).check("client.test")
+    return World.from_json(data, VECTORS).engine(Config(**settings)).check("client.test", **(wish or {}))
 
 
 UNUSABLE = "1 1 1 " + "c3" * 32
@@ -70,6 +80,14 @@ def test_a_session_is_verified_trusted_untrusted_or_of_no_use(
         ({"starttls": "absent"}, "starttls-absent", True),
         ({"starttls": "refused"}, "starttls-refused", True),
         ({"starttls": "fail"}, "handshake-failed", True),
+        ({"drop_after": "connect"}, "tempfailed", False),
+        ({"drop_after": "EHLO"}, "tempfailed", False),
+        ({"drop_after": "STARTTLS"}, "starttls-refused", True),
+        ({"replies": {"EHLO": 550}}, "tempfailed", False),
+        ({"replies": {"EHLO": 502}}, "starttls-absent", True),  # HELO is answered
+        ({"replies": {"EHLO": 502, "HELO": 502}}, "tempfailed", False),
+        ({"replies": {"STARTTLS": 250}}, "starttls-refused", True),  # RFC3207-4-b
+        ({"behind_starttls": "250 ok"}, "handshake-failed", False),  # an attack is not answered with cleartext
     ],
 )
 @pytest.mark.parametrize("tlsa", [record(LEAF), UNUSABLE, None])
@@ -82,6 +100,18 @@ def test_without_tls_a_server_passes_only_where_cleartext_is_allowed_and_smtp_wo
     assert (shown.result, shown.security) == (result, "cleartext" if allowed else None)
     assert shown.verdict is None
     assert checked.passed is allowed
+
+
+@pytest.mark.parametrize("choice", ["now", "later", "never"])
+@pytest.mark.parametrize(
+    ("server", "is_retry"),
+    [({"starttls": "absent"}, False), ({"starttls": "refused"}, True), ({"starttls": "fail"}, True)],
+)
+def test_a_failed_handshake_passes_only_where_a_retry_in_cleartext_is_allowed(
+    server: dict[str, Any], choice: str, *, is_retry: bool
+) -> None:
+    (shown,) = check(server, tlsa=None, cleartext_retry=choice).servers
+    assert shown.passed is (choice != "never" or not is_retry)
 
 
 def test_the_server_is_asked_by_the_name_of_the_plan() -> None:  # RFC7672-8.1-a
@@ -101,6 +131,79 @@ def test_an_audit_passes_a_wrong_certificate_and_records_the_verdict() -> None: 
     assert server.verdict is not None
     assert server.verdict.observed is not None
     assert (server.verdict.satisfied, server.verdict.observed.failure) == (True, "no-tlsa-match")
+
+
+REQUIRETLS = {"requiretls": True}
+
+
+@pytest.mark.parametrize(
+    ("server", "result"),
+    [
+        ({"requiretls": True}, "ok"),
+        ({}, "requiretls-absent"),
+        ({"extensions": ["REQUIRETLS"]}, "requiretls-absent"),  # RFC8689-2-l: announced before TLS alone
+        ({"tls": {"extensions": ["requiretls"]}}, "ok"),  # RFC8689-2-a
+        ({"tls": {"extensions": ["REQUIRETLS2", "X-REQUIRETLS"]}}, "requiretls-absent"),
+        ({"requiretls": True, "drop_after": "handshake"}, "tempfailed"),
+        ({"requiretls": True, "tls": {"replies": {"EHLO": 554}}}, "tempfailed"),
+        ({"requiretls": True, "starttls": "absent"}, "starttls-absent"),
+    ],
+)
+def test_a_server_for_mail_that_requires_tls_has_to_announce_it_within_tls(server: dict[str, Any], result: str) -> None:
+    checked = check({"chain": [LEAF], **server}, wish=REQUIRETLS)
+    (shown,) = checked.servers
+    assert (shown.result, shown.security) == (result, "verified" if result == "ok" else None)
+    assert checked.passed is (result == "ok")
+
+
+@pytest.mark.parametrize("server", [{}, {"drop_after": "handshake"}, {"tls": {"replies": {"EHLO": 554}}}])
+def test_without_that_wish_a_look_at_a_server_ends_with_its_certificates(server: dict[str, Any]) -> None:
+    (shown,) = check({"chain": [LEAF], **server}).servers
+    assert (shown.result, shown.security) == ("ok", "verified")
+
+
+def test_a_wrong_certificate_is_seen_before_what_is_announced() -> None:  # RFC3207-4.1-a
+    (shown,) = check({"chain": [OTHER]}, wish=REQUIRETLS).servers
+    assert shown.result == "not-authenticated"
+
+
+def test_mail_to_which_tls_is_optional_may_go_to_a_server_whose_certificate_is_wrong() -> None:  # RFC8689-3-a
+    for server, word in (({"chain": [OTHER]}, "untrusted"), ({"starttls": "absent"}, "cleartext")):
+        (shown,) = check(server, wish={"tls_optional": True}).servers
+        assert shown.security == word
+        assert check(server).passed is False
+
+
+def test_a_check_ends_every_connection_and_sends_no_mail() -> None:
+    class Watched:
+        def __init__(self, inner: StaticConnector) -> None:
+            self.inner, self.open = inner, 0
+
+        def connect(self, effect: Connect) -> Any:
+            shown = self.inner.connect(effect)
+            self.open += isinstance(shown, Connected)
+            return shown
+
+        def ehlo(self, effect: Ehlo) -> Any:
+            return self.inner.ehlo(effect)
+
+        def start_tls(self, effect: StartTls) -> Any:
+            return self.inner.start_tls(effect)
+
+        def transmit(self, effect: Transmit) -> Any:
+            raise AssertionError(effect)
+
+        def close(self, _: Close) -> None:
+            self.open -= 1
+
+    servers: list[dict[str, Any]] = [{"chain": [LEAF]}, {"greeting": 554}, {"starttls": "absent"}, {"chain": []}]
+    for server in (*servers, {"drop_after": "EHLO"}, {"drop_after": "handshake"}):
+        zones = {"client.test": {"records": ["@ MX 10 a", "@ MX 20 b", "a A 192.0.2.1", "b A 192.0.2.1"]}}
+        world = World.from_json({"zones": zones, "servers": {"192.0.2.1": {"25": server}}}, VECTORS)
+        watched = Watched(world.connector)
+        checked = evolve(world.engine(), connector=watched).check("client.test")
+        assert len(checked.servers) == 2
+        assert watched.open == 0
 
 
 def test_every_address_of_every_host_is_shown_and_one_failure_fails_the_check() -> None:

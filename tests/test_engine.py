@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from mailtlspolicy import AsyncEngine, Config, Engine, NextHop, SkippedHost, World
+from mailtlspolicy import AsyncEngine, Config, Engine, Message, NextHop, Plan, SkippedHost, World
+from mailtlspolicy.delivery.session import (
+    Close,
+    Connect,
+    Connected,
+    Ehlo,
+    Reply,
+    Secured,
+    SessionFailure,
+    StartTls,
+    Transmit,
+    Transmitted,
+)
+from tests.sessions import AsyncConnections
 
 if TYPE_CHECKING:
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure, Probe, Probed, ProbeFailure
+    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
 
 OFF = Config(sts="off")  # what MTA-STS adds has its own tests
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -38,20 +51,283 @@ class Later:
         await asyncio.sleep(0.002 / self.asked)
         return WORLD.resolver.lookup(question)
 
-    async def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        await asyncio.sleep(0)
-        return WORLD.connector.probe(probe)
-
 
 def keep(_: Any) -> None:
     pass
 
 
-def test_both_engines_give_equal_plans_and_checks() -> None:
-    later = Later()
-    engine = AsyncEngine(later, connector=later, shuffle=keep, clock=lambda: NOW, config=OFF)
+def later_engine(**more: Any) -> AsyncEngine:
+    parts: dict[str, Any] = {
+        "connector": AsyncConnections(WORLD.connector),
+        "config": OFF,
+        "trust": WORLD.trust,
+        **more,
+    }
+    return AsyncEngine(Later(), shuffle=keep, clock=lambda: NOW, **parts)
+
+
+MESSAGE = Message("a@sender.test", ["b@client.test"], b"Subject: x\r\n\r\n")
+
+
+def test_both_engines_give_equal_plans_checks_and_deliveries() -> None:
+    engine = later_engine()
     assert asyncio.run(engine.plan("client.test")) == WORLD.engine(OFF).plan("client.test")
     assert asyncio.run(engine.check("client.test")) == WORLD.engine(OFF).check("client.test")
+    delivered = asyncio.run(engine.deliver(MESSAGE))
+    assert delivered == WORLD.engine(OFF).deliver(MESSAGE)
+    assert [(str(attempt.result), attempt.cleartext) for attempt in delivered.attempts] == [
+        ("not-authenticated", False),  # the first host bears TLSA records and presents nothing
+        ("delivered", True),
+    ]
+
+
+@pytest.mark.parametrize("wish", [{}, {"requiretls": True}, {"tls_optional": True}])
+def test_both_engines_plan_and_check_for_the_wishes_of_a_message(wish: dict[str, Any]) -> None:  # RFC8689-4.3-d
+    engine = WORLD.engine(OFF)
+    plan, check = engine.plan("client.test", **wish), engine.check("client.test", **wish)
+    assert asyncio.run(later_engine().plan("client.test", **wish)) == plan == check.plan
+    assert asyncio.run(later_engine().check("client.test", **wish)) == check
+    assert (plan.requiretls, plan.tls_optional) == ("requiretls" in wish, "tls_optional" in wish)
+    assert [host.requiretls for host in plan.usable_hosts] == ["requiretls" in wish] * 2
+
+
+# --- deliveries
+
+
+def test_mail_goes_to_the_domain_of_its_recipients_or_where_it_is_sent() -> None:
+    assert WORLD.engine(OFF).deliver(MESSAGE).plan == WORLD.engine(OFF).plan("client.test")
+    for relay in ("[a.client.test]", NextHop.parse("[a.client.test]")):
+        assert WORLD.engine(OFF).deliver(MESSAGE, relay).plan == WORLD.engine(OFF).plan("[a.client.test]")
+    several = attrs.evolve(MESSAGE, recipients=("b@client.test", "b@other.test"))
+    with pytest.raises(ValueError, match="domain"):
+        WORLD.engine(OFF).deliver(several)
+    assert WORLD.engine(OFF).deliver(several, "client.test").outcome == "delivered"
+
+
+@pytest.mark.parametrize("wish", [{}, {"requiretls": True}, {"tls_optional": True}])
+def test_a_plan_made_before_is_followed_and_nothing_is_looked_up(wish: dict[str, Any]) -> None:
+    class Untouched:
+        def lookup(self, question: Lookup) -> Answer | LookupFailure:
+            raise AssertionError(question)
+
+    message = attrs.evolve(MESSAGE, **wish)
+    planned = WORLD.engine(OFF).plan("client.test", **wish)
+    engine = Engine(Untouched(), connector=WORLD.connector, trust=WORLD.trust, clock=lambda: NOW, config=OFF)
+    assert engine.deliver(message, planned) == WORLD.engine(OFF).deliver(message)
+    awaited = later_engine()
+    assert asyncio.run(awaited.deliver(message, planned)) == WORLD.engine(OFF).deliver(message)
+
+
+WISHES = [(False, False), (True, False), (False, True), (True, True)]
+
+
+@pytest.mark.parametrize("wanted", WISHES)
+@pytest.mark.parametrize("planned", WISHES)
+def test_a_plan_for_a_message_of_other_wishes_is_refused_before_anything_is_sent(
+    planned: tuple[bool, bool], wanted: tuple[bool, bool]
+) -> None:
+    """REQUIRETLS makes TLS-Required void, and a plan with all policies is good enough for mail that needs none."""
+    engine = WORLD.engine(OFF)
+    plan = engine.plan("client.test", requiretls=planned[0], tls_optional=planned[1])
+    message = attrs.evolve(MESSAGE, requiretls=wanted[0], tls_optional=wanted[1])
+    connector = Counting()
+    counting = attrs.evolve(engine, connector=connector)
+    strict, wants_strict = planned[0], wanted[0]
+    lax, wants_lax = planned[1] and not planned[0], wanted[1]
+    if strict == wants_strict and (wants_lax or not lax):
+        counting.deliver(message, plan)
+        assert connector.steps
+    else:
+        with pytest.raises(ValueError, match="other wishes"):
+            counting.deliver(message, plan)
+        assert connector.steps == []
+
+
+class Counting:
+    """The static connector, which notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.steps: list[object] = []
+
+    def connect(self, effect: Connect) -> Connected | SessionFailure:
+        self.steps.append(effect)
+        return WORLD.connector.connect(effect)
+
+    def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        return WORLD.connector.ehlo(effect)
+
+    def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        return WORLD.connector.start_tls(effect)
+
+    def transmit(self, effect: Transmit) -> Transmitted:
+        return WORLD.connector.transmit(effect)
+
+    def close(self, effect: Close) -> None:
+        WORLD.connector.close(effect)
+
+
+def test_the_configuration_of_a_delivery_is_that_of_its_next_hop() -> None:
+    def config(next_hop: NextHop) -> Config:
+        return Config(sts="off", retry_seconds=7 if next_hop.name == "gone.test" else 3600)
+
+    world = World.from_json({"now": NOW.isoformat()})
+    engine = attrs.evolve(world.engine(), config=config)
+    route = NextHop.static("gone.test", [(0, "mx.gone.test")])
+    planned = Plan(next_hop=route)  # without any host
+    retry = engine.deliver(MESSAGE, planned).retry
+    assert retry is not None
+    assert (retry.at - NOW).total_seconds() == 7
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_delivering_needs_something_that_connects_and_an_aware_time(*, asynchronous: bool) -> None:
+    def deliver(connector: Any, now: datetime | None) -> Any:
+        if asynchronous:
+            connections = connector and AsyncConnections(connector)
+            return asyncio.run(later_engine(connector=connections).deliver(MESSAGE, now=now))
+        return Engine(WORLD.resolver, connector=connector, clock=lambda: NOW, config=OFF).deliver(MESSAGE, now=now)
+
+    with pytest.raises(ValueError, match="connector"):
+        deliver(None, NOW)
+    with pytest.raises(ValueError, match="aware"):
+        deliver(WORLD.connector, datetime(2026, 1, 1))  # noqa: DTZ001
+    assert deliver(WORLD.connector, None).outcome == "delivered"
+
+
+def test_deferred_mail_waits_from_the_time_that_is_given() -> None:
+    silent = World.from_json({"now": NOW.isoformat(), "zones": {"client.test": {"records": RECORDS}}})
+    for now in (None, NOW, datetime(2027, 6, 1, tzinfo=timezone.utc)):
+        retry = silent.engine(OFF).deliver(MESSAGE, now=now).retry
+        assert retry is not None
+        assert (retry.at - (now or NOW)).total_seconds() == 1800  # RFC5321-4.5.4.1-c
+
+
+# --- connections that are left behind
+
+
+class Breaking:
+    """Connections of which one step raises, or never ends."""
+
+    def __init__(self, breaks: str, *, hangs: bool = False) -> None:
+        self.breaks, self.hangs = breaks, hangs
+        self.opened: list[object] = []
+        self.closed: list[object] = []
+
+    async def _step(self, name: str, session: object) -> None:
+        await asyncio.sleep(0)
+        assert session not in self.closed
+        if name == self.breaks and (self.hangs is False or len(self.opened) == 2):
+            if not self.hangs:
+                raise RuntimeError(name)
+            await asyncio.sleep(3600)
+
+    async def connect(self, _: Connect) -> Connected:
+        self.opened.append(object())
+        session = self.opened[-1]
+        await self._step("connect", session)
+        return Connected(session, Reply(220))
+
+    async def ehlo(self, effect: Ehlo) -> Reply:
+        await self._step("ehlo", effect.session)
+        return Reply(250, ("mx", "STARTTLS"))
+
+    async def start_tls(self, effect: StartTls) -> Secured:
+        await self._step("start_tls", effect.session)
+        return Secured(())
+
+    async def transmit(self, effect: Transmit) -> Transmitted:
+        await self._step("transmit", effect.session)
+        return Transmitted(Reply(451))
+
+    async def close(self, effect: Close) -> None:
+        self.closed.append(effect.session)
+
+
+class Synchronous:
+    """The same without waiting."""
+
+    def __init__(self, inner: Breaking) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        def call(effect: Any) -> Any:
+            try:
+                return asyncio.run(getattr(self.inner, name)(effect))
+            except RuntimeError as error:
+                raise RuntimeError(str(error)) from None
+
+        return call
+
+
+PLAIN = {"zones": {"client.test": {"records": ["@ MX 10 a", "a A 192.0.2.1", "@ MX 10 b", "b A 192.0.2.2"]}}}
+
+
+@pytest.mark.parametrize("step", ["ehlo", "start_tls", "transmit"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("method", ["check", "deliver"])
+def test_a_connection_is_ended_whatever_is_raised(step: str, method: str, *, asynchronous: bool) -> None:
+    world, breaking = World.from_json(PLAIN), Breaking(step)
+    asked: Any = "client.test" if method == "check" else MESSAGE
+
+    def run() -> None:
+        if asynchronous:
+            asyncio.run(getattr(AsyncEngine(Resolving(world), connector=breaking, config=OFF), method)(asked))
+        else:
+            getattr(Engine(world.resolver, connector=Synchronous(breaking), config=OFF), method)(asked)
+
+    if (method, step) == ("check", "transmit"):  # it sends nothing
+        run()
+    else:
+        with pytest.raises(RuntimeError, match=step):
+            run()
+    assert breaking.opened
+    assert sorted(map(id, breaking.opened)) == sorted(map(id, breaking.closed))
+
+
+@pytest.mark.parametrize("step", ["ehlo", "start_tls", "transmit"])
+@pytest.mark.parametrize("method", ["check", "deliver"])
+def test_a_connection_is_ended_when_the_caller_loses_patience(step: str, method: str) -> None:
+    world, breaking = World.from_json(PLAIN), Breaking(step, hangs=True)
+    engine = AsyncEngine(Resolving(world), connector=breaking, config=OFF)
+    asked: Any = "client.test" if method == "check" else MESSAGE
+
+    async def impatient() -> None:
+        await asyncio.wait_for(getattr(engine, method)(asked), 0.2)
+
+    if (method, step) == ("check", "transmit"):
+        asyncio.run(impatient())
+    else:
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(impatient())
+    assert len(breaking.opened) == 2
+    assert sorted(map(id, breaking.opened)) == sorted(map(id, breaking.closed))
+
+
+def test_a_connector_that_breaks_its_contract_is_an_error_and_leaves_nothing_open() -> None:
+    class Odd(Counting):
+        def ehlo(self, _: Ehlo) -> Any:
+            return None
+
+        def close(self, effect: Close) -> None:
+            self.steps.append(effect)
+
+    odd = Odd()
+    with pytest.raises(AttributeError):
+        attrs.evolve(WORLD.engine(OFF), connector=odd).deliver(MESSAGE)
+    assert [type(step).__name__ for step in odd.steps] == ["Connect", "Close"]
+
+
+class Resolving:
+    """The resolver of a world, awaited."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        return self.world.resolver.lookup(question)
+
+
+# --- engines
 
 
 def test_a_configuration_may_be_a_function_of_the_next_hop() -> None:

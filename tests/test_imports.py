@@ -25,6 +25,7 @@ LAYERS = [
     {"mx"},
     {"hosts", "sts"},
     {"plan_values", "plan"},
+    {"delivery"},
     {"check"},
     {"engine", "drivers", "fetching", "stores"},
     {"adapters", "conformance", "world", "recording", "doctor"},
@@ -33,7 +34,7 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-FORBIDDEN = ("asyncio", "http.client", "smtplib", "dns.resolver", "mailtlspolicy.adapters")
+FORBIDDEN = ("asyncio", "http.client", "smtplib", "aiosmtplib", "dns.resolver", "mailtlspolicy.adapters")
 
 
 def module_of(path: Path) -> str:
@@ -82,7 +83,9 @@ def test_every_layer_stands_for_modules_that_exist() -> None:
     assert set(LEVEL) == {module_of(path) for path in FILES}
 
 
-@pytest.mark.parametrize("module", ["mailtlspolicy", "mailtlspolicy.recording", "mailtlspolicy.doctor"])
+@pytest.mark.parametrize(
+    "module", ["mailtlspolicy", "mailtlspolicy.recording", "mailtlspolicy.doctor", "mailtlspolicy.vectors"]
+)
 def test_importing_the_library_loads_nothing_that_does_io(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
@@ -91,8 +94,15 @@ def test_importing_the_library_loads_nothing_that_does_io(module: str) -> None:
     assert not [name for name in loaded if name.startswith(FORBIDDEN)]
 
 
+def test_the_automaton_of_a_delivery_knows_neither_connections_nor_plans() -> None:
+    """Where an event leads is decided by the table alone."""
+    path = PACKAGE / "delivery" / "transitions.py"
+    assert imports(ast.parse(path.read_text("utf-8"))) == {"words"}
+
+
 def test_the_public_names_are_those_of_the_contract_and_all_exist() -> None:
-    # `Outcome` of the contract comes with delivery.
-    contract = "Engine AsyncEngine Config NextHop Plan HostPlan TlsLevel Verdict Tlsa TlsaRRset World drive adrive"
-    assert set(contract.split()) <= set(mailtlspolicy.__all__)
+    contract = (
+        "Engine AsyncEngine Config NextHop Plan HostPlan TlsLevel Verdict Outcome Tlsa TlsaRRset World drive adrive"
+    )
+    assert {*contract.split(), "Message"} <= set(mailtlspolicy.__all__)
     assert all(hasattr(mailtlspolicy, name) for name in mailtlspolicy.__all__)

@@ -7,6 +7,7 @@
 """
 
 from mailtlspolicy.config import Config
+from mailtlspolicy.delivery import Message, Outcome
 from mailtlspolicy.drivers import adrive, drive
 from mailtlspolicy.engine import AsyncEngine, Engine
 from mailtlspolicy.levels import TlsLevel
@@ -21,7 +22,9 @@ __all__ = [
     "Config",
     "Engine",
     "HostPlan",
+    "Message",
     "NextHop",
+    "Outcome",
     "Plan",
     "SkippedHost",
     "TlsLevel",

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from mailtlspolicy.effects import Probe, Probed, ProbeFailure, ProbeStage, ask, together
+from mailtlspolicy.config import CleartextRetry
+from mailtlspolicy.delivery.conversation import Conversation
+from mailtlspolicy.delivery.outcome import Security
+from mailtlspolicy.delivery.transitions import IN_CLEAR, Permission, State, follow
+from mailtlspolicy.delivery.walk import security
+from mailtlspolicy.effects import together
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.plan_values import HostPlan, Plan
+from mailtlspolicy.times import in_utc
 from mailtlspolicy.verdict import Verdict
 from mailtlspolicy.words import Word
 
@@ -23,20 +29,8 @@ if TYPE_CHECKING:
     from mailtlspolicy.pkix import TrustStore
 
 
-MAX_PROBES_AT_ONCE = 32  # each takes a descriptor; systems commonly grant a process 256 to 1024
-
-
-class Security(Word):
-    """How secure a session is, in the words of Postfix's log."""
-
-    VERIFIED = "verified"
-    TRUSTED = "trusted"
-    UNTRUSTED = "untrusted"
-    CLEARTEXT = "cleartext"
-
-
 class CheckResult(Word):
-    """What became of one server: the contract's words for an attempt, and "ok"."""
+    """What became of one server: the words for an attempt to deliver, as far as it goes, and "ok"."""
 
     OK = "ok"
     NOT_AUTHENTICATED = "not-authenticated"
@@ -46,6 +40,7 @@ class CheckResult(Word):
     STARTTLS_ABSENT = "starttls-absent"
     STARTTLS_REFUSED = "starttls-refused"
     HANDSHAKE_FAILED = "handshake-failed"
+    REQUIRETLS_ABSENT = "requiretls-absent"
 
 
 @frozen
@@ -56,9 +51,7 @@ class CheckedServer:
         host: the MX hostname.
         address: the address connected to, or None where the host is skipped.
         result: what became of it.
-        security: `verified` where the duties hold and the host was chosen securely (by a secure MX RRset, the operator
-            or a policy of mode `enforce`), `trusted` where it was not,
-            `untrusted` for TLS without a duty, `cleartext` where mail may go unencrypted; None where it may not go.
+        security: how secure a session with it is, `cleartext` where mail may go unencrypted; None where it may not go.
         verdict: on the certificates, where there was a TLS session.
         detail: what the server or the network said.
     """
@@ -132,37 +125,56 @@ class Check:
         return cls(Plan.from_json(data["plan"]), tuple(CheckedServer.from_json(host) for host in data["hosts"]))
 
 
-def check(plan: Plan, *, now: datetime, trust: TrustStore | None) -> Program[Check]:
-    """Probe every address of every usable host of a plan, some side by side."""
-    probes = [
-        Probe(address, host.port, host.sni, host.level) for host in plan.usable_hosts for address in host.addresses
-    ]
-    shown: list[Probed | ProbeFailure] = []
-    for start in range(0, len(probes), MAX_PROBES_AT_ONCE):
-        shown += yield from together(*map(ask, probes[start : start + MAX_PROBES_AT_ONCE]))
-    results = iter(shown)
-    servers: list[CheckedServer] = []
+def check(plan: Plan, *, now: datetime, trust: TrustStore | None, at_once: int) -> Program[Check]:
+    """Look at every address of every usable host of a plan.
+
+    Args:
+        plan: the plan.
+        now: an aware time, at which certificates have to be valid.
+        trust: the PKIX trust anchors.
+        at_once: how many servers are looked at side by side.
+
+    Raises:
+        ValueError: `now` is naive.
+    """
+    now = in_utc(now)
+    looks: list[Program[CheckedServer]] = []
     for host in plan.hosts:
         if isinstance(host, HostPlan):
-            servers += [_judged(host, address, next(results), plan, now, trust) for address in host.addresses]
+            looks += [_look(plan, host, address, now, trust) for address in host.addresses]
         else:
-            servers.append(CheckedServer(host.host, None, CheckResult.SKIPPED, detail=str(host.skip.reason)))
+            looks.append(_skip(host.host, str(host.skip.reason)))
+    servers: list[CheckedServer] = []
+    for start in range(0, len(looks), at_once):
+        servers += yield from together(*looks[start : start + at_once])
     return Check(plan, tuple(servers))
 
 
-def _judged(
-    host: HostPlan, address: str, shown: Probed | ProbeFailure, plan: Plan, now: datetime, trust: TrustStore | None
-) -> CheckedServer:
-    if isinstance(shown, ProbeFailure):
-        unreached = shown.stage in {ProbeStage.CONNECT, ProbeStage.GREETING}
-        security = Security.CLEARTEXT if host.cleartext and not unreached else None
-        return CheckedServer(host.host, address, CheckResult(shown.stage), security, detail=shown.detail)
-    verdict = host.verify(shown.chain, now=now, trust=trust)
-    detail = " ".join(filter(None, (shown.protocol, shown.cipher)))
-    if not verdict.satisfied:
-        return CheckedServer(host.host, address, CheckResult.NOT_AUTHENTICATED, None, verdict, detail)
-    security = Security.UNTRUSTED
-    if verdict.authenticated:  # RFC 7672 section 2.2.1: an insecure choice of host is never reported as secure delivery
-        vouched_for = plan.mx_secure or (host.sts_match and plan.sts is not None and plan.sts.is_enforced)
-        security = Security.VERIFIED if vouched_for else Security.TRUSTED
-    return CheckedServer(host.host, address, CheckResult.OK, security, verdict, detail)
+def _skip(host: str, reason: str) -> Program[CheckedServer]:
+    yield from ()
+    return CheckedServer(host, None, CheckResult.SKIPPED, detail=reason)
+
+
+def _look(plan: Plan, host: HostPlan, address: str, now: datetime, trust: TrustStore | None) -> Program[CheckedServer]:
+    """Hold the beginning of a conversation, up to where mail would be sent or cleartext begin."""
+    talk = Conversation(host, address, now, trust)
+    last = State.EHLO_IN_TLS if host.requiretls else State.VERIFY
+    permissions = {Permission.CLEARTEXT, Permission.RETRY} if host.cleartext else set()
+    if host.config.cleartext_retry is CleartextRetry.NEVER:
+        permissions.discard(Permission.RETRY)
+    state, result, cleartext = State.CONNECT, None, False
+    while result is None:
+        was = state
+        event = yield from talk.step(was)
+        state, result = follow(was, event, frozenset())
+        cleartext = follow(was, event, permissions)[0] in IN_CLEAR
+        if was is last:
+            break
+    yield from talk.close()
+    if result is None:
+        detail = "" if talk.secured is None else f"{talk.secured.protocol} {talk.secured.cipher}".strip()
+        return CheckedServer(
+            host.host, address, CheckResult.OK, security(plan, host, talk.verdict), talk.verdict, detail
+        )
+    fallback = Security.CLEARTEXT if cleartext else None
+    return CheckedServer(host.host, address, CheckResult(result), fallback, talk.verdict, talk.detail)

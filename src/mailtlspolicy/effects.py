@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overlo
 
 from attrs import frozen
 
-from mailtlspolicy.levels import TlsLevel
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
@@ -122,50 +121,6 @@ class LookupFailure:
 
     question: Lookup
     kind: FailureKind
-    detail: str = ""
-
-
-@frozen
-class Probe(Effect["Probed | ProbeFailure"]):
-    """Connect to an SMTP server, ask for STARTTLS, hand over the presented chain and hang up; send no mail.
-
-    Attributes:
-        address: IPv4 or IPv6 address.
-        port: TCP port.
-        sni: the name for the TLS server_name extension, or None to send none.
-        level: what is demanded of the session, on which its TLS parameters depend.
-    """
-
-    address: str
-    port: int
-    sni: str | None
-    level: TlsLevel = TlsLevel.DANE
-
-
-@frozen
-class Probed:
-    """A TLS session was set up: the presented certificates as DER, leaf first, and what was negotiated."""
-
-    chain: tuple[bytes, ...]
-    protocol: str = ""
-    cipher: str = ""
-
-
-class ProbeStage(Word):
-    """How far a probe came before it failed."""
-
-    CONNECT = "connect-failed"
-    GREETING = "tempfailed"
-    STARTTLS_ABSENT = "starttls-absent"
-    STARTTLS_REFUSED = "starttls-refused"
-    HANDSHAKE = "handshake-failed"
-
-
-@frozen
-class ProbeFailure:
-    """No TLS session came about, and at which stage."""
-
-    stage: ProbeStage
     detail: str = ""
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import field, frozen
 
 from mailtlspolicy.check import check
 from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.delivery.session import Close, Connect, Connected, Ehlo, StartTls, Transmit
+from mailtlspolicy.delivery.walk import deliver
 from mailtlspolicy.drivers import adrive, drive
-from mailtlspolicy.effects import DropPolicy, Fetch, ListPolicies, LoadPolicy, Lookup, Probe, StorePolicy
+from mailtlspolicy.effects import DropPolicy, Fetch, ListPolicies, LoadPolicy, Lookup, StorePolicy, ask, together
 from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
 from mailtlspolicy.mx import NextHop
 from mailtlspolicy.names import canonical
 from mailtlspolicy.plan import plan
-from mailtlspolicy.plan_values import HostPlan
+from mailtlspolicy.plan_values import HostPlan, Plan
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts.examine import examine
 from mailtlspolicy.sts.refresh import refresh
@@ -31,14 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailtlspolicy.check import Check
-    from mailtlspolicy.effects import Answer, Effect, LookupFailure, Probed, ProbeFailure, Program
+    from mailtlspolicy.delivery.message import Message
+    from mailtlspolicy.delivery.outcome import Outcome
+    from mailtlspolicy.delivery.session import Reply, Secured, SessionFailure, Transmitted
+    from mailtlspolicy.effects import Answer, Effect, LookupFailure, Program
     from mailtlspolicy.fetching import AsyncFetcher, Fetcher
     from mailtlspolicy.mx import MxHost, Shuffle
     from mailtlspolicy.pkix import TrustStore
-    from mailtlspolicy.plan_values import Plan, SkippedHost
+    from mailtlspolicy.plan_values import SkippedHost
     from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
     from mailtlspolicy.sts.examine import Examination
     from mailtlspolicy.sts.refresh import RefreshReport
+
+
+_T = TypeVar("_T")
 
 
 class Resolver(Protocol):
@@ -56,19 +64,47 @@ class AsyncResolver(Protocol):
 
 
 class Connector(Protocol):
-    """Connects to SMTP servers. `adapters.smtp.SmtpProber` is one; the static world has another."""
+    """Holds SMTP sessions. `adapters.smtp.SmtpConnector` is one; the static world has another.
 
-    def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        """Set up a TLS session, report the presented chain and hang up. A failure is returned, never raised."""
+    What befalls a connection is returned, never raised; `delivery.session` says what each effect wants.
+    """
+
+    def connect(self, effect: Connect) -> Connected | SessionFailure:
+        """Connect and await the greeting."""
+
+    def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        """Say EHLO, or HELO where that is unknown."""
+
+    def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        """Ask for STARTTLS and do the handshake."""
+
+    def transmit(self, effect: Transmit) -> Transmitted:
+        """Send a message in one transaction."""
+
+    def close(self, effect: Close) -> None:
+        """End the connection, in whatever state it is."""
 
 
 class AsyncConnector(Protocol):
-    """A `Connector` whose `probe` is awaited."""
+    """A `Connector` whose methods are awaited."""
 
-    async def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        """As `Connector.probe`."""
+    async def connect(self, effect: Connect) -> Connected | SessionFailure:
+        """As `Connector.connect`."""
+
+    async def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        """As `Connector.ehlo`."""
+
+    async def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        """As `Connector.start_tls`."""
+
+    async def transmit(self, effect: Transmit) -> Transmitted:
+        """As `Connector.transmit`."""
+
+    async def close(self, effect: Close) -> None:
+        """As `Connector.close`."""
 
 
+CHECKED_AT_ONCE = 32  # servers: each takes a descriptor; systems commonly grant a process 256 to 1024
 REFRESHED_AT_ONCE = 16  # domains: enough to hide the latency of their hosts, few enough for one resolver
 
 
@@ -96,11 +132,35 @@ def keep_order(_: list[MxHost]) -> None:
     """The shuffle that leaves hosts of equal preference in the order of their records, so that runs repeat."""
 
 
+class _OpenSessions:
+    """The sessions that were opened and not closed yet, for a run that ends before its time."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Any] = {}
+
+    def opened(self, result: Any) -> Any:
+        """Take note of what an effect has opened; return its result."""
+        if isinstance(result, Connected):
+            self._open[id(result.session)] = result.session
+        return result
+
+    def closing(self, effect: Effect[Any]) -> Effect[Any]:
+        """Take note of what an effect is about to close; return the effect."""
+        if isinstance(effect, Close):
+            self._open.pop(id(effect.session), None)
+        return effect
+
+    def close(self) -> Program[Any]:
+        """Close what is left, side by side."""
+        return together(*(ask(Close(session)) for session in self._open.values()))
+
+
 @frozen(kw_only=True)
 class _Core:
     """What both engines have in common: the parts that do no I/O."""
 
     fetcher: object = None  # each engine has its own kind
+    connector: object = None
     trust: TrustStore | None = None
     shuffle: Shuffle = field(default=None, converter=_shuffle_or_default)
     clock: Callable[[], datetime] = field(default=None, converter=_clock_or_default)
@@ -108,9 +168,9 @@ class _Core:
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.config, Config):
-            self._check(self.config)
+            self._require_fetcher(self.config)
 
-    def _check(self, config: Config) -> None:
+    def _require_fetcher(self, config: Config) -> None:
         if config.sts is Sts.ON and self.fetcher is None:
             raise ValueError("MTA-STS is on and needs a fetcher; set sts to off to do without")
 
@@ -143,11 +203,42 @@ class _Core:
         config = self.config if isinstance(self.config, Config) else self.config(route)
         if not isinstance(config, Config):
             raise TypeError(f"the function of the next-hop returns a Config, not {type(config).__name__}")
-        self._check(config)
+        self._require_fetcher(config)
         return config
+
+    def _plan(
+        self, next_hop: str | NextHop, now: datetime | None, *, requiretls: bool, tls_optional: bool
+    ) -> Program[Plan]:
+        route, now, config = self._settled(next_hop, now)
+        return plan(
+            route, now=now, config=config, shuffle=self.shuffle, requiretls=requiretls, tls_optional=tls_optional
+        )
+
+    def _deliver(
+        self, message: Message, next_hop: str | NextHop | Plan | None, now: datetime | None, before: Outcome | None
+    ) -> Program[Outcome]:
+        now = self._now(now)
+        if isinstance(next_hop, Plan):
+            planned = next_hop
+        else:
+            to = message.next_hop if next_hop is None else next_hop
+            planned = yield from self._plan(to, now, requiretls=message.requiretls, tls_optional=message.tls_optional)
+        config = self._config_for(planned.next_hop)
+        return (yield from deliver(planned, message, now=now, config=config, trust=self.trust, before=before))
 
     def _configure(self, domain: str) -> Config:
         return self._config_for(NextHop.parse(domain))
+
+    def _check(
+        self, next_hop: str | NextHop, now: datetime | None, at_once: int, *, requiretls: bool, tls_optional: bool
+    ) -> Program[Check]:
+        now = self._now(now)
+        planned = yield from self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional)
+        return (yield from check(planned, now=now, trust=self.trust, at_once=at_once))
+
+    def _require_connector(self) -> None:
+        if self.connector is None:
+            raise ValueError("an engine needs a connector to check or deliver")
 
     def _refresh(
         self, now: datetime | None, progress: Callable[[RefreshReport], None] | None, at_once: int
@@ -171,8 +262,8 @@ class Engine(_Core):
         resolver: asks the DNS; the one positional argument.
         fetcher: fetches MTA-STS policies; without one `config` has to switch MTA-STS off.
         store: keeps them; in memory by default.
-        connector: connects to servers; only `check` needs one.
-        trust: PKIX trust anchors. Without them a PKIX duty fails.
+        connector: holds SMTP sessions; only `check` and `deliver` need one.
+        trust: PKIX trust anchors. Without them a PKIX duty fails, and `deliver` refuses a plan that has one.
         shuffle: puts a list of hosts of equal preference into random order, in place (RFC 5321 section 5.1);
             `random.shuffle` by default.
         clock: returns the aware current time; the system's by default.
@@ -184,7 +275,14 @@ class Engine(_Core):
     store: PolicyStore = field(default=None, converter=_store_or_memory, kw_only=True)
     connector: Connector | None = field(default=None, kw_only=True)
 
-    def plan(self, next_hop: str | NextHop, now: datetime | None = None) -> Plan:
+    def plan(
+        self,
+        next_hop: str | NextHop,
+        now: datetime | None = None,
+        *,
+        requiretls: bool = False,
+        tls_optional: bool = False,
+    ) -> Plan:
         """Decide where mail for a next-hop may go and under which conditions.
 
         Plan afresh before mail is returned for good: each plan looks for a newer policy (RFC 8461 section 5).
@@ -192,25 +290,56 @@ class Engine(_Core):
         Args:
             next_hop: a recipient domain, "[relay]", "[relay]:port", an address literal, or a `NextHop`.
             now: an aware time, or None to ask the clock.
+            requiretls: the mail requires TLS all along the way (RFC 8689 section 4.2.1).
+            tls_optional: the mail bears "TLS-Required: No" (section 4.2.2); void beside `requiretls`.
 
         Raises:
             ValueError: the next-hop is malformed, `now` is naive, or MTA-STS is on and there is no fetcher.
         """
-        route, now, config = self._settled(next_hop, now)
-        return drive(plan(route, now=now, config=config, shuffle=self.shuffle), self._perform)
+        return drive(self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional), self._perform)
 
-    def check(self, next_hop: str | NextHop, now: datetime | None = None) -> Check:
+    def deliver(
+        self,
+        message: Message,
+        next_hop: str | NextHop | Plan | None = None,
+        now: datetime | None = None,
+        before: Outcome | None = None,
+    ) -> Outcome:
+        """Plan, connect and send a message, once; what is deferred is for the caller to keep and try again.
+
+        Args:
+            message: the message. Several recipients go in one transaction as far as the servers allow.
+            next_hop: where to send it, or a plan made for the wishes of this message, to be used before its
+                `valid_until` passes; by default the domain that the recipients have in common.
+            now: an aware time, or None to ask the clock.
+            before: the outcome of the try before; see `Outcome.cleartext_retry`.
+
+        Raises:
+            ValueError: as `plan`; the recipients have no domain in common and no next-hop is given; the plan is for a
+                message of other wishes, or demands PKIX and the engine has no trust anchors; or the engine has no
+                connector. Nothing has been sent then.
+        """
+        self._require_connector()
+        return self._drive_sessions(self._deliver(message, next_hop, now, before))
+
+    def check(
+        self,
+        next_hop: str | NextHop,
+        now: datetime | None = None,
+        *,
+        requiretls: bool = False,
+        tls_optional: bool = False,
+    ) -> Check:
         """Plan, then connect to every server of the plan and verify what it presents; no mail is sent.
 
+        The arguments are those of `plan`; with `requiretls` the server has to announce REQUIRETLS too.
         How long that takes is up to the servers: the connector's time limit, times the number of their addresses.
 
         Raises:
             ValueError: as `plan`; or the engine has no connector.
         """
-        if self.connector is None:
-            raise ValueError("check needs an engine with a connector")
-        now = self._now(now)
-        return drive(check(self.plan(next_hop, now), now=now, trust=self.trust), self._perform)
+        self._require_connector()
+        return self._drive_sessions(self._check(next_hop, now, 1, requiretls=requiretls, tls_optional=tls_optional))
 
     def refresh(
         self, now: datetime | None = None, progress: Callable[[RefreshReport], None] | None = None
@@ -238,6 +367,14 @@ class Engine(_Core):
         """
         return drive(self._examine(domain), self._perform)
 
+    def _drive_sessions(self, program: Program[_T]) -> _T:
+        """Run a program that connects; no session stays open, whatever is raised."""
+        sessions = _OpenSessions()
+        try:
+            return drive(program, lambda effect: sessions.opened(self._perform(sessions.closing(effect))))
+        finally:
+            drive(sessions.close(), self._perform)
+
     def _perform(self, effect: Effect[Any]) -> Any:
         if isinstance(effect, Lookup):
             return self.resolver.lookup(effect)
@@ -251,8 +388,17 @@ class Engine(_Core):
             return self.store.entries(effect.cursor)
         if isinstance(effect, Fetch) and self.fetcher is not None:
             return fetch_whole(self.fetcher, effect)
-        if isinstance(effect, Probe) and self.connector is not None:
-            return self.connector.probe(effect)
+        if self.connector is not None:
+            if isinstance(effect, Connect):
+                return self.connector.connect(effect)
+            if isinstance(effect, Ehlo):
+                return self.connector.ehlo(effect)
+            if isinstance(effect, StartTls):
+                return self.connector.start_tls(effect)
+            if isinstance(effect, Transmit):
+                return self.connector.transmit(effect)
+            if isinstance(effect, Close):
+                return self.connector.close(effect)
         raise TypeError(f"nothing was injected that performs {effect!r}")
 
 
@@ -268,18 +414,41 @@ class AsyncEngine(_Core):
     store: AsyncPolicyStore = field(default=None, converter=_store_or_async_memory, kw_only=True)
     connector: AsyncConnector | None = field(default=None, kw_only=True)
 
-    async def plan(self, next_hop: str | NextHop, now: datetime | None = None) -> Plan:
+    async def plan(
+        self,
+        next_hop: str | NextHop,
+        now: datetime | None = None,
+        *,
+        requiretls: bool = False,
+        tls_optional: bool = False,
+    ) -> Plan:
         """As `Engine.plan`."""
-        route, now, config = self._settled(next_hop, now)
-        return await adrive(plan(route, now=now, config=config, shuffle=self.shuffle), self._perform)
+        return await adrive(self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional), self._perform)
 
-    async def check(self, next_hop: str | NextHop, now: datetime | None = None) -> Check:
-        """As `Engine.check`."""
-        if self.connector is None:
-            raise ValueError("check needs an engine with a connector")
-        now = self._now(now)
-        planned = await self.plan(next_hop, now)
-        return await adrive(check(planned, now=now, trust=self.trust), self._perform)
+    async def deliver(
+        self,
+        message: Message,
+        next_hop: str | NextHop | Plan | None = None,
+        now: datetime | None = None,
+        before: Outcome | None = None,
+    ) -> Outcome:
+        """As `Engine.deliver`. A message whose delivery is cancelled may or may not have been sent."""
+        self._require_connector()
+        return await self._drive_sessions(self._deliver(message, next_hop, now, before))
+
+    async def check(
+        self,
+        next_hop: str | NextHop,
+        now: datetime | None = None,
+        *,
+        requiretls: bool = False,
+        tls_optional: bool = False,
+    ) -> Check:
+        """As `Engine.check`, many servers at once."""
+        self._require_connector()
+        return await self._drive_sessions(
+            self._check(next_hop, now, CHECKED_AT_ONCE, requiretls=requiretls, tls_optional=tls_optional)
+        )
 
     async def refresh(
         self, now: datetime | None = None, progress: Callable[[RefreshReport], None] | None = None
@@ -290,6 +459,17 @@ class AsyncEngine(_Core):
     async def examine_sts(self, domain: str) -> Examination:
         """As `Engine.examine_sts`."""
         return await adrive(self._examine(domain), self._perform)
+
+    async def _drive_sessions(self, program: Program[_T]) -> _T:
+        sessions = _OpenSessions()
+
+        async def perform(effect: Effect[Any]) -> Any:
+            return sessions.opened(await self._perform(sessions.closing(effect)))
+
+        try:
+            return await adrive(program, perform)
+        finally:
+            await adrive(sessions.close(), self._perform)
 
     async def _perform(self, effect: Effect[Any]) -> Any:
         if isinstance(effect, Lookup):
@@ -304,6 +484,15 @@ class AsyncEngine(_Core):
             return await self.store.entries(effect.cursor)
         if isinstance(effect, Fetch) and self.fetcher is not None:
             return await fetch_whole_async(self.fetcher, effect)
-        if isinstance(effect, Probe) and self.connector is not None:
-            return await self.connector.probe(effect)
+        if self.connector is not None:
+            if isinstance(effect, Connect):
+                return await self.connector.connect(effect)
+            if isinstance(effect, Ehlo):
+                return await self.connector.ehlo(effect)
+            if isinstance(effect, StartTls):
+                return await self.connector.start_tls(effect)
+            if isinstance(effect, Transmit):
+                return await self.connector.transmit(effect)
+            if isinstance(effect, Close):
+                return await self.connector.close(effect)
         raise TypeError(f"nothing was injected that performs {effect!r}")

@@ -1,0 +1,308 @@
+"""One connection to one address: ask for what a state needs, and tell which event followed.
+
+What the events lead to is the business of `transitions`. A conversation keeps what is learned on the way; what was said
+before TLS is not kept (RFC 3207 section 4.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from mailtlspolicy.delivery.outcome import Disposition, RecipientOutcome
+from mailtlspolicy.delivery.requiretls import KEYWORD
+from mailtlspolicy.delivery.session import (
+    DATA_WANTED,
+    SHOWN_LINES,
+    Close,
+    Connect,
+    Ehlo,
+    Reply,
+    Secured,
+    SessionFailure,
+    StartTls,
+    Transmit,
+    Transmitted,
+    Trouble,
+)
+from mailtlspolicy.delivery.transitions import Event, State
+from mailtlspolicy.effects import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from mailtlspolicy.delivery.message import Message
+    from mailtlspolicy.effects import Program
+    from mailtlspolicy.pkix import TrustStore
+    from mailtlspolicy.plan_values import HostPlan
+    from mailtlspolicy.verdict import Verdict
+
+MAX_TRANSCRIPT_LINES = 1000  # of one attempt: a hundred recipients leave some 300
+
+STARTTLS_REQUIRED = 530  # "Must issue a STARTTLS command first" (RFC 3207 section 4)
+TOO_MANY_RECIPIENTS = 552  # to RCPT; to be taken for a 452 (RFC 5321 section 4.5.3.1.10)
+
+CONNECT_FAILED, CONNECTION_LOST, PROTOCOL_ERROR = "4.4.1", "4.4.2", "4.5.0"  # RFC 3463 sections 3.5 and 3.6
+
+
+@define
+class Conversation:
+    """A connection, and what was learned from it.
+
+    Attributes:
+        host: the host, with what it has to fulfil.
+        address: which of its addresses.
+        now: the time at which certificates have to be valid.
+        trust: the PKIX trust anchors.
+        message: what is to be sent; None where nothing is.
+        left: the recipients to whom it is to be sent.
+        after_tls: TLS was offered and failed on an earlier connection.
+        is_open: there is a connection.
+        session: what stands for it.
+        verdict: on the certificates, once there is TLS.
+        secured: the TLS session.
+        status: the RFC 3463 status code of what went wrong.
+        detail: what the server or the network said.
+        requiretls: MAIL bore the parameter REQUIRETLS.
+        is_broken: the dialogue can not go on, not even with QUIT.
+        asked_to_wait: the server answered in the transaction with 4xx.
+        committed: the server may have the message, and has not said so.
+        settled: what became of recipients for good, delivery or return.
+        waiting: why others have to wait, where a transaction says so.
+        transcript: the dialogue so far.
+    """
+
+    host: HostPlan
+    address: str
+    now: datetime
+    trust: TrustStore | None
+    message: Message | None = None
+    left: tuple[str, ...] = ()
+    after_tls: bool = False
+    is_open: bool = False
+    session: Any = None
+    verdict: Verdict | None = None
+    secured: Secured | None = None
+    status: str | None = None
+    detail: str = ""
+    requiretls: bool = False
+    is_broken: bool = False
+    asked_to_wait: bool = False
+    committed: bool = False
+    settled: list[RecipientOutcome] = field(factory=list)
+    waiting: dict[str, RecipientOutcome] = field(factory=dict)
+    transcript: list[str] = field(factory=list)
+    _keyword: bool = False  # REQUIRETLS is announced, within TLS
+
+    def step(self, state: State) -> Program[Event]:
+        """Do what is due in a state; return what happened."""
+        return _STEPS[state](self)
+
+    def close(self) -> Program[None]:
+        """End the connection, if there is one."""
+        if self.is_open:
+            self._tell("-- close" if self.is_broken else "C: QUIT")
+            yield from ask(Close(self.session))
+            self.is_open = False
+
+    def _connect(self) -> Program[Event]:
+        self._tell(f"-- connect to {self.address} port {self.host.port}")
+        result = yield from ask(Connect(self.address, self.host.port))
+        if isinstance(result, SessionFailure):
+            event = self._failed(result)
+            if result.kind is not Trouble.UNREACHABLE:
+                return event
+            self.status = CONNECT_FAILED
+            return Event.UNREACHABLE
+        self.is_open, self.session = True, result.session
+        self._heard(result.greeting)
+        return Event.CONNECTED if result.greeting.success else self._refused(result.greeting)
+
+    def _ehlo(self) -> Program[Event]:
+        reply = yield from self._say_ehlo()
+        if isinstance(reply, Event):
+            return reply
+        return Event.OFFERED if "STARTTLS" in reply.keywords else Event.ABSENT
+
+    def _ehlo_in_clear(self) -> Program[Event]:
+        reply = yield from self._say_ehlo()
+        return reply if isinstance(reply, Event) else Event.ACCEPTED
+
+    def _ehlo_in_tls(self) -> Program[Event]:
+        reply = yield from self._say_ehlo()
+        if isinstance(reply, Event):
+            return reply
+        self._keyword = KEYWORD in reply.keywords
+        # RFC 8689 section 5: a notification goes without the keyword rather than not at all
+        is_notification = self.message is not None and not self.message.sender
+        if self.host.requiretls and not self._keyword and not is_notification:
+            self.detail = f"{KEYWORD} is not announced"
+            return Event.REQUIRETLS_ABSENT
+        return Event.ACCEPTED
+
+    def _say_ehlo(self) -> Program[Reply | Event]:
+        self._tell("C: EHLO")
+        reply = yield from ask(Ehlo(self.session))
+        if isinstance(reply, SessionFailure):
+            return self._failed(reply)
+        self._heard(reply)
+        return reply if reply.success else self._refused(reply)
+
+    def _start_tls(self) -> Program[Event]:
+        self._tell("C: STARTTLS")
+        result = yield from ask(StartTls(self.session, self.host.sni, self.host.level))
+        if isinstance(result, Secured):
+            self.secured = result
+            session = " ".join(filter(None, (result.protocol, result.cipher))) or "TLS"
+            self._tell(f"-- {session}, SNI {self.host.sni or 'none'}, {len(result.chain)} in the chain")
+            return Event.HANDSHAKE_DONE
+        if isinstance(result, Reply):
+            self._heard(result)
+            self.detail = str(result)
+            return Event.STARTTLS_REFUSED
+        self._failed(result)
+        return {Trouble.INJECTED: Event.INJECTED, Trouble.HANDSHAKE: Event.HANDSHAKE_FAILED}.get(
+            result.kind, Event.STARTTLS_REFUSED
+        )
+
+    def _verify(self) -> Program[Event]:
+        yield from ()  # nothing to ask for: the decision is ours
+        assert self.secured is not None
+        self.verdict = self.host.verify(self.secured.chain, now=self.now, trust=self.trust)
+        what = self.verdict.failure or self.verdict.mechanism or "nothing to authenticate"
+        self._tell(f"-- level {self.host.level}: {what}")
+        if self.verdict.satisfied:
+            return Event.SATISFIED
+        self.detail = str(self.verdict.failure)
+        return Event.NOT_SATISFIED
+
+    def _send(self) -> Program[Event]:
+        assert self.message is not None
+        self.requiretls = self.host.requiretls and self._keyword
+        sent = yield from ask(Transmit(self.session, self.message, self.left, self.requiretls))
+        self._write_down(sent)
+        entries = tuple(self._judged(sent))
+        self.settled += [entry for entry in entries if entry.outcome is not Disposition.DEFERRED]
+        self.waiting = {entry.recipient: entry for entry in entries if entry.outcome is Disposition.DEFERRED}
+        self.left = tuple(self.waiting)
+        refused = (entry for entry in entries if entry.outcome is Disposition.BOUNCED)
+        for entry in (*self.waiting.values(), *refused)[:1]:  # what the result is about
+            self.status, self.detail = entry.status, entry.reply or ""
+        self.is_broken = sent.failure is not None
+        if not self.left:
+            return Event.DELIVERED if self._has_delivered else Event.REJECTED
+        if sent.failure is not None:
+            self._failed(sent.failure)
+        if sent.committed and sent.end is None:
+            self.committed = True
+            return Event.LOST_AFTER_DATA
+        if self._has_delivered:
+            return Event.DELIVERED_IN_PART
+        return Event.TEMPFAILED if sent.failure is None else Event.LOST
+
+    @property
+    def _has_delivered(self) -> bool:
+        return any(entry.outcome is Disposition.DELIVERED for entry in self.settled)
+
+    def _judged(self, sent: Transmitted) -> Iterator[RecipientOutcome]:
+        """What a transaction means for each recipient it was for (RFC 5321 sections 3.3 and 4.2.1)."""
+        some_accepted = any(reply.success for reply in sent.recipients)
+        for index, recipient in enumerate(self.left):
+            rcpt = sent.recipients[index] if index < len(sent.recipients) else None
+            if sent.mail is None or (sent.mail.success and rcpt is None):  # fewer replies than recipients
+                yield RecipientOutcome(recipient, Disposition.DEFERRED, None, CONNECTION_LOST)
+            elif not sent.mail.success:
+                yield self._by(recipient, sent.mail, permanent=sent.mail.permanent and not self._wants_tls(sent.mail))
+            elif rcpt is not None and not rcpt.success:
+                too_many = rcpt.code == TOO_MANY_RECIPIENTS and some_accepted
+                yield self._by(recipient, rcpt, permanent=rcpt.permanent and not too_many)
+            elif sent.data is not None and sent.data.code != DATA_WANTED:
+                yield self._by(recipient, sent.data, permanent=sent.data.permanent)
+            elif sent.end is not None and sent.end.success:
+                yield RecipientOutcome(recipient, Disposition.DELIVERED, self.host.host, None, str(sent.end))
+            elif sent.end is not None:
+                yield self._by(recipient, sent.end, permanent=sent.end.permanent)
+            else:
+                yield RecipientOutcome(recipient, Disposition.DEFERRED, None, CONNECTION_LOST)
+
+    def _wants_tls(self, reply: Reply) -> bool:
+        """Whether the server insists on TLS where TLS has failed or seems not to be offered.
+
+        TLS may work later, and its absence may be an attacker's work (RFC 3207 section 6): no reason to return mail,
+        unless the message does without TLS by its own wish (RFC 8689 section 4.2.2).
+        """
+        assert self.message is not None
+        # RFC 3207 section 4 gives it 5.7.0; with another status code it is about authentication (RFC 4954 section 6)
+        says_so = reply.code == STARTTLS_REQUIRED and reply.status in {None, "5.7.0"}
+        return says_so and self.verdict is None and not self.message.tls_optional
+
+    def _by(self, recipient: str, reply: Reply, *, permanent: bool) -> RecipientOutcome:
+        if permanent:
+            status = reply.status or "5.0.0"
+            return RecipientOutcome(recipient, Disposition.BOUNCED, self.host.host, status, str(reply))
+        self.asked_to_wait = self.asked_to_wait or 400 <= reply.code < 500
+        return RecipientOutcome(recipient, Disposition.DEFERRED, None, _transient(reply), str(reply))
+
+    def _failed(self, failure: SessionFailure) -> Event:
+        self._tell(f"-- {failure.kind}{f': {failure.detail}' if failure.detail else ''}")
+        self.detail = failure.detail or str(failure.kind)
+        self.is_broken = True
+        self.status = CONNECTION_LOST
+        return Event.LOST
+
+    def _refused(self, reply: Reply) -> Event:
+        self.status, self.detail = _transient(reply), str(reply)
+        return Event.REFUSED
+
+    def _heard(self, reply: Reply) -> None:
+        last = len(reply.lines) - 1
+        for index, line in enumerate(reply.lines[:SHOWN_LINES]):
+            self._tell(f"S: {reply.code}{' ' if index == last else '-'}{line}".rstrip())
+        if last >= SHOWN_LINES:
+            self._tell(f"-- {last + 1 - SHOWN_LINES} more lines")
+
+    def _tell(self, line: str) -> None:
+        if len(self.transcript) < MAX_TRANSCRIPT_LINES:
+            self.transcript.append(line)
+
+    def _write_down(self, sent: Transmitted) -> None:
+        assert self.message is not None
+        parameter = f" {KEYWORD}" if self.requiretls else ""
+        self._tell(f"C: MAIL FROM:<{self.message.sender}>{parameter}")
+        if sent.mail is not None:
+            self._heard(sent.mail)
+        for recipient, reply in zip(self.left, sent.recipients, strict=False):
+            self._tell(f"C: RCPT TO:<{recipient}>")
+            self._heard(reply)
+        if sent.data is not None:
+            self._tell("C: DATA")
+            self._heard(sent.data)
+        if sent.end is not None or sent.committed:
+            self._tell(f"C: ({len(self.message.content)} octets and the final dot)")
+        if sent.end is not None:
+            self._heard(sent.end)
+
+
+def _transient(reply: Reply) -> str:
+    """The status of mail that waits because of a reply, which may be of any class.
+
+    4.0.0 where a refusal gives none; a reply that makes no sense is a protocol error.
+    """
+    if reply.code < 400:
+        return PROTOCOL_ERROR
+    return reply.status if reply.status is not None and not reply.permanent else "4.0.0"
+
+
+_STEPS: dict[State, Callable[[Conversation], Program[Event]]] = {
+    State.CONNECT: Conversation._connect,
+    State.EHLO: Conversation._ehlo,
+    State.STARTTLS: Conversation._start_tls,
+    State.VERIFY: Conversation._verify,
+    State.EHLO_IN_TLS: Conversation._ehlo_in_tls,
+    State.SEND: Conversation._send,
+    State.CONNECT_IN_CLEAR: Conversation._connect,
+    State.EHLO_IN_CLEAR: Conversation._ehlo_in_clear,
+    State.SEND_IN_CLEAR: Conversation._send,
+}

@@ -1,0 +1,203 @@
+"""An SMTP session as effects: what the delivery of a message asks of a connection, and what it is told.
+
+Every result is a fact: a reply as the server gave it, or what befell the connection. What follows from it is decided in
+`transitions` and `conversation`. The performer of these effects (`engine.Connector`) keeps the connection between them,
+as an object that nothing here looks into.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from attrs import Attribute, field, frozen
+
+from mailtlspolicy.effects import Effect
+from mailtlspolicy.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mailtlspolicy.delivery.message import Message
+    from mailtlspolicy.levels import TlsLevel
+
+DATA_WANTED = 354  # the one reply to DATA after which the message is sent (RFC 5321 section 3.3)
+
+SHOWN_LINES = 10  # of a reply, where it is shown: a server may send more than a hundred
+
+_STATUS = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?![^ ])")
+
+
+def _lines(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError("the lines of a reply are a sequence, not one text")
+    return tuple(value) or ("",)
+
+
+@frozen
+class Reply:
+    """An SMTP reply (RFC 5321 section 4.2). Only its code decides; the text is for people.
+
+    Attributes:
+        code: three digits, the first of them 2 to 5.
+        lines: the text of each line, one or more.
+    """
+
+    code: int = field()
+    lines: tuple[str, ...] = field(default=("",), converter=_lines)
+
+    @code.validator
+    def _check_code(self, _: Attribute[int], value: int) -> None:
+        if not 200 <= value <= 599:
+            raise ValueError(f"the code of a reply is 200 to 599, not {value}")
+
+    @property
+    def success(self) -> bool:
+        """Whether the first digit is 2."""
+        return self.code < 300
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the first digit is 5."""
+        return self.code >= 500
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The keywords of a reply to EHLO, upper case: the first word of every line but the first (section 4.1.1.1)."""
+        return tuple(line.split(None, 1)[0].upper() for line in self.lines[1:] if line.strip())
+
+    @property
+    def status(self) -> str | None:
+        """The enhanced status code of RFC 2034, where it is of the class that the code is of."""
+        match = _STATUS.match(self.lines[0])
+        return match[0] if match is not None and int(match[1]) == self.code // 100 else None
+
+    def __str__(self) -> str:
+        return " ".join([str(self.code), *filter(None, self.lines[:SHOWN_LINES])])
+
+
+class Trouble(Word):
+    """What befell a connection in place of a reply."""
+
+    UNREACHABLE = "unreachable"  # it did not come about
+    LOST = "lost"  # it ended, timed out, or the peer spoke no SMTP
+    INJECTED = "injected"  # octets came behind the reply to STARTTLS
+    HANDSHAKE = "handshake"  # TLS could not be agreed on, or the connection ended over it
+
+
+@frozen
+class SessionFailure:
+    """A connection that is of no more use, and what the network or the peer said."""
+
+    kind: Trouble
+    detail: str = ""
+
+
+@frozen
+class Connect(Effect["Connected | SessionFailure"]):
+    """Connect to an SMTP server and await its greeting.
+
+    Attributes:
+        address: IPv4 or IPv6 address.
+        port: TCP port.
+    """
+
+    address: str
+    port: int
+
+
+@frozen
+class Connected:
+    """A connection with its greeting, whatever that says.
+
+    Attributes:
+        session: what stands for the connection in the effects that follow.
+        greeting: the first reply.
+    """
+
+    session: Any = field(repr=False)
+    greeting: Reply
+
+
+@frozen
+class Ehlo(Effect["Reply | SessionFailure"]):
+    """Say EHLO, or HELO to a server that answers 500 or 502 (RFC 5321 section 3.2).
+
+    The reply is the last one. A reply to HELO bears no keywords.
+    """
+
+    session: Any = field(repr=False)
+
+
+@frozen
+class StartTls(Effect["Secured | Reply | SessionFailure"]):
+    """Ask for STARTTLS and, after a 220 and nothing else, do the handshake (RFC 3207 sections 4 and 6).
+
+    Any other reply is the result. Nothing is verified; the chain is handed over as presented.
+
+    Attributes:
+        session: the connection.
+        sni: the name for the TLS server_name extension, or None to send none.
+        level: what is demanded of the session, on which its TLS parameters depend.
+    """
+
+    session: Any = field(repr=False)
+    sni: str | None
+    level: TlsLevel
+
+
+@frozen
+class Secured:
+    """A TLS session: the presented certificates as DER, leaf first, and what was negotiated."""
+
+    chain: tuple[bytes, ...]
+    protocol: str = ""
+    cipher: str = ""
+
+
+@frozen
+class Transmit(Effect["Transmitted"]):
+    """Send a message to some of its recipients, in one transaction (RFC 5321 section 3.3).
+
+    MAIL; one RCPT a recipient; DATA if at least one was accepted; the content. The transaction ends at the first reply
+    that rules out the rest.
+
+    Attributes:
+        session: the connection.
+        message: the message.
+        recipients: those of its recipients that are left to try.
+        requiretls: whether MAIL bears the parameter REQUIRETLS (RFC 8689 section 2).
+    """
+
+    session: Any = field(repr=False)
+    message: Message
+    recipients: tuple[str, ...]
+    requiretls: bool = False
+
+
+@frozen
+class Transmitted:
+    """How far a transaction came.
+
+    Attributes:
+        mail: the reply to MAIL; like the others None where it did not come to it.
+        recipients: the replies to RCPT, in the order asked. Recipients that there is no reply for were not sent to.
+        data: the reply to DATA.
+        end: the reply to the message itself.
+        failure: what befell the connection.
+        committed: the last octet of the message may have reached the server, and it has not answered.
+    """
+
+    mail: Reply | None = None
+    recipients: tuple[Reply, ...] = ()
+    data: Reply | None = None
+    end: Reply | None = None
+    failure: SessionFailure | None = None
+    committed: bool = False
+
+
+@frozen
+class Close(Effect[None]):
+    """End a connection: with QUIT where the dialogue is whole (RFC 5321 section 4.1.1.10), else just so."""
+
+    session: Any = field(repr=False)

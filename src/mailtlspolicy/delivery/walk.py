@@ -1,0 +1,286 @@
+"""The walk of a message over the hosts of its plan: RFC 5321 sections 4.5.4.1 and 5.1, RFC 7672 section 2.2.
+
+- Hosts in the order of the plan, addresses in the order of the host, until nobody is left to try.
+- What happens at one address, and where it leads, says `transitions`.
+- A policy that can not be fulfilled delays the mail, and is never a reason to return it (RFC 7672 section 2.2, RFC 8461
+  section 5), unless the message itself requires TLS and no host satisfies that (RFC 8689 section 4.2.1).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from mailtlspolicy.config import CleartextRetry
+from mailtlspolicy.delivery.conversation import Conversation
+from mailtlspolicy.delivery.outcome import Attempt, Disposition, Outcome, RecipientOutcome, Retry, Security
+from mailtlspolicy.delivery.transitions import IN_CLEAR, TRANSITIONS, Permission, Result, State, follow
+from mailtlspolicy.hosts import SkipReason
+from mailtlspolicy.levels import Duty, TlsLevel
+from mailtlspolicy.mx import Undeliverable
+from mailtlspolicy.plan_values import HostPlan, SkippedHost
+from mailtlspolicy.times import in_utc, later
+from mailtlspolicy.verdict import ResultType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from mailtlspolicy.config import Config
+    from mailtlspolicy.delivery.message import Message
+    from mailtlspolicy.effects import Program
+    from mailtlspolicy.pkix import TrustStore
+    from mailtlspolicy.plan_values import Plan
+    from mailtlspolicy.verdict import Verdict
+
+# RFC 3463 section 3.8, and RFC 8689 section 4.2.1 for the last; a result that is not listed has its status from a reply
+_STATUS = {
+    Result.STARTTLS_ABSENT: "4.7.4",
+    Result.STARTTLS_REFUSED: "4.7.4",
+    Result.HANDSHAKE_FAILED: "4.7.5",
+    Result.NOT_AUTHENTICATED: "4.7.5",
+    Result.REQUIRETLS_ABSENT: "4.7.30",
+}
+_WITHOUT_REQUIRETLS, _WITHOUT_TLS = "5.7.30", "5.7.10"
+
+_UNREACHABLE = Undeliverable("transient", "no-hosts", "4.4.4")  # a plan made by hand, without an address
+_NOTIFICATION_WAITS = Undeliverable("transient", "requiretls-unmet", "4.7.5")  # RFC 8689 section 5
+
+# What RFC 8689 section 4.2.1 steps 2 to 5 can fail for
+_REQUIRETLS_FAILURES = {
+    Result.STARTTLS_ABSENT,
+    Result.STARTTLS_REFUSED,
+    Result.HANDSHAKE_FAILED,
+    Result.NOT_AUTHENTICATED,
+    Result.REQUIRETLS_ABSENT,
+}
+
+# RFC 8460 section 4.3.1
+_RESULT_TYPES = {
+    Result.STARTTLS_ABSENT: ResultType.STARTTLS_NOT_SUPPORTED,
+    Result.STARTTLS_REFUSED: ResultType.STARTTLS_NOT_SUPPORTED,
+    Result.HANDSHAKE_FAILED: ResultType.VALIDATION_FAILURE,
+}
+
+
+def deliver(
+    plan: Plan,
+    message: Message,
+    *,
+    now: datetime,
+    config: Config,
+    trust: TrustStore | None,
+    before: Outcome | None = None,
+) -> Program[Outcome]:
+    """Try to deliver a message by a plan (the program behind `Engine.deliver`).
+
+    Args:
+        plan: where the mail may go, planned for the wishes of this message.
+        message: the message.
+        now: an aware time, at which certificates have to be valid and from which a retry counts.
+        config: what the operator chose.
+        trust: the PKIX trust anchors.
+        before: the outcome of the try before, of this message or of another to this domain.
+
+    Raises:
+        ValueError: `now` is naive, the plan is for a message of other wishes, or it demands PKIX without trust anchors.
+    """
+    if plan.requiretls != message.requiretls or (plan.tls_optional and not message.tls_optional):
+        raise ValueError("the plan was made for a message of other wishes (requiretls, tls_optional)")
+    if trust is None and any(Duty.PKIX in host.requires for host in plan.usable_hosts):
+        raise ValueError("the plan wants certificates that PKIX trusts, and there are no trust anchors")
+    return (yield from _Walk(plan, message, in_utc(now), config, trust, before).run())
+
+
+@define
+class _Walk:
+    plan: Plan
+    message: Message
+    now: datetime
+    config: Config
+    trust: TrustStore | None
+    before: Outcome | None
+    attempts: list[Attempt] = field(factory=list)
+    settled: dict[str, RecipientOutcome] = field(factory=dict)
+    waiting: dict[str, RecipientOutcome] = field(factory=dict)
+    left: tuple[str, ...] = ()
+    connections: int = 0
+    cut_short: bool = False  # not every address was tried
+    asked_to_wait: bool = False
+    committed: bool = False
+    cleartext_retry: dict[str, bool] = field(factory=dict)  # hosts where TLS failed; whether cleartext was tried
+
+    def run(self) -> Program[Outcome]:
+        self.left = self.message.recipients
+        state = State.NEXT
+        for host in self.plan.hosts:
+            if isinstance(host, HostPlan):
+                state = yield from self._try_host(host)
+            else:
+                self.attempts.append(_skipped(host))
+            if state is State.END:
+                break
+        return self._outcome()
+
+    def _try_host(self, host: HostPlan) -> Program[State]:
+        """Try the addresses of a host, one of them a second time in cleartext if that is due."""
+        retried = False
+        for address in host.addresses:
+            state = State.CONNECT_IN_CLEAR if host.level is TlsLevel.NONE else State.CONNECT
+            while state not in {State.NEXT, State.END}:
+                if self.connections >= self.config.max_attempts:
+                    self.cut_short = True
+                    return State.END
+                after_tls = state is State.CONNECT_IN_CLEAR and host.level is not TlsLevel.NONE
+                retried = retried or after_tls
+                talk = Conversation(host, address, self.now, self.trust, self.message, self.left, after_tls)
+                state = yield from self._attempt(talk, state, self._permissions(host, retried=retried))
+            if state is State.END:
+                return state
+        return State.NEXT
+
+    def _permissions(self, host: HostPlan, *, retried: bool) -> set[Permission]:
+        """What may lead to cleartext at this host: nothing, unless its level allows it (RFC 7672 section 2.2)."""
+        if not host.cleartext:
+            return set()
+        choice = self.config.cleartext_retry
+        if retried or choice is CleartextRetry.NEVER:
+            return {Permission.CLEARTEXT}
+        if self.before is not None and host.host in self.before.cleartext_retry:
+            return {Permission.CLEARTEXT, Permission.RETRY, Permission.RETRY_AGAIN}
+        return {Permission.CLEARTEXT, Permission.RETRY} if choice is CleartextRetry.NOW else {Permission.CLEARTEXT}
+
+    def _attempt(self, talk: Conversation, state: State, permissions: set[Permission]) -> Program[State]:
+        """Hold one conversation; return the state in which the walk goes on."""
+        host, result = talk.host, None
+        self.connections += 1
+        while result is None:
+            was = state
+            if was in IN_CLEAR and not host.cleartext:
+                raise AssertionError("the automaton led to cleartext where it is forbidden")
+            event = yield from talk.step(was)
+            state, result = follow(was, event, permissions)
+        yield from talk.close()
+        if talk.after_tls:
+            self.cleartext_retry[host.host] = True
+        elif host.cleartext and TRANSITIONS[was, event].permitted is State.CONNECT_IN_CLEAR:
+            self.cleartext_retry.setdefault(host.host, False)
+        self._note(talk, result, cleartext=was in IN_CLEAR)
+        return state
+
+    def _note(self, talk: Conversation, result: Result, *, cleartext: bool) -> None:
+        """Write down what became of an attempt."""
+        host, delivered = talk.host, result is Result.DELIVERED
+        status = None if delivered else _STATUS.get(result, talk.status)
+        self.attempts.append(
+            Attempt(
+                host=host.host,
+                address=talk.address,
+                result=result,
+                cleartext=cleartext,
+                security=security(self.plan, host, talk.verdict) if delivered else None,
+                status=status,
+                tlsrpt=_result_type(talk, result, cleartext=cleartext),
+                verdict=talk.verdict,
+                requiretls=talk.requiretls,
+                detail=talk.detail,
+                transcript=tuple(talk.transcript),
+            )
+        )
+        self.left = talk.left
+        self.settled.update((entry.recipient, entry) for entry in talk.settled)
+        for recipient in self.left:
+            general = RecipientOutcome(recipient, Disposition.DEFERRED, None, status)
+            self.waiting[recipient] = talk.waiting.get(recipient, general)
+        self.asked_to_wait = self.asked_to_wait or talk.asked_to_wait
+        self.committed = self.committed or talk.committed
+
+    def _outcome(self) -> Outcome:
+        rest = self._rest()
+        entries = tuple(self.settled.get(recipient) or rest(recipient) for recipient in self.message.recipients)
+        found = {entry.outcome for entry in entries}
+        outcome = next(
+            word for word in (Disposition.DEFERRED, Disposition.BOUNCED, Disposition.DELIVERED) if word in found
+        )
+        settling = [entry for entry in entries if entry.outcome is outcome]
+        securities = [attempt.security for attempt in self.attempts if attempt.security is not None]
+        delivered, deferred = outcome is Disposition.DELIVERED, outcome is Disposition.DEFERRED
+        at = later(self.now, timedelta(seconds=self.config.retry_seconds))
+        return Outcome(
+            outcome=outcome,
+            host=settling[-1].host,
+            security=max(securities, key=list(Security).index) if delivered else None,
+            status=settling[0].status,
+            attempts=tuple(self.attempts),
+            recipients=entries,
+            retry=Retry(at, self.asked_to_wait) if deferred else None,
+            duplicate_possible=self.committed,
+            cleartext_retry=tuple(host for host, tried in self.cleartext_retry.items() if not tried)
+            if deferred and self.config.cleartext_retry is not CleartextRetry.NEVER
+            else (),
+            plan=self.plan,
+        )
+
+    def _rest(self) -> Callable[[str], RecipientOutcome]:
+        """What becomes of those whom no server has accepted or refused."""
+        made = [attempt for attempt in self.attempts if attempt.result is not Result.SKIPPED]
+        if self.message.sender and self.message.requiretls and self._fails_requiretls(made):
+            # RFC 8689 section 4.2.1: no host satisfies the message, and it is returned; a notification waits instead
+            lacking = any(attempt.result is Result.REQUIRETLS_ABSENT for attempt in made)
+            status = _WITHOUT_REQUIRETLS if lacking else _WITHOUT_TLS
+            return lambda recipient: RecipientOutcome(recipient, Disposition.BOUNCED, None, status)
+        if made:
+            return self.waiting.__getitem__
+        bad = self.plan.undeliverable or _UNREACHABLE
+        if bad.reason == "requiretls-unmet" and not self.message.sender:
+            bad = _NOTIFICATION_WAITS
+        outcome = Disposition.BOUNCED if bad.kind == "permanent" else Disposition.DEFERRED
+        return lambda recipient: RecipientOutcome(recipient, outcome, None, bad.status)
+
+    def _fails_requiretls(self, made: Sequence[Attempt]) -> bool:
+        """Whether every host failed for a reason that REQUIRETLS makes final."""
+        sts = self.plan.sts
+        if sts is not None and sts.is_enforced and sts.may_be_outdated:  # not before an update (RFC 8461 section 5)
+            return False
+        skips = [host.skip.reason for host in self.plan.hosts if isinstance(host, SkippedHost)]
+        return (
+            bool(made)
+            and not self.cut_short
+            and all(attempt.result in _REQUIRETLS_FAILURES for attempt in made)
+            and all(reason is SkipReason.REQUIRETLS_UNMET for reason in skips)
+        )
+
+
+def security(plan: Plan, host: HostPlan, verdict: Verdict | None) -> Security:
+    """How secure a session with a host of a plan is; without a verdict there is no TLS."""
+    if verdict is None:
+        return Security.CLEARTEXT
+    if not verdict.authenticated:
+        return Security.UNTRUSTED
+    # RFC 7672 section 2.2.1: behind an insecure choice of host, delivery is never reported as secure
+    return Security.VERIFIED if plan.vouches_for(host) else Security.TRUSTED
+
+
+def _skipped(host: SkippedHost) -> Attempt:
+    reason = host.skip
+    return Attempt(host=host.host, address=None, result=Result.SKIPPED, tlsrpt=reason.tlsrpt, detail=str(reason.reason))
+
+
+def _result_type(talk: Conversation, result: Result, *, cleartext: bool) -> ResultType | None:
+    """What RFC 8460 wants reported of an attempt: facts about TLS, whether or not they stopped the mail."""
+    if result in _RESULT_TYPES:
+        return _RESULT_TYPES[result]
+    host, verdict = talk.host, talk.verdict
+    if verdict is None:
+        announced_none = cleartext and not talk.after_tls and host.level is not TlsLevel.NONE
+        return ResultType.STARTTLS_NOT_SUPPORTED if announced_none else None
+    observed = None if verdict.observed is None else verdict.observed.tlsrpt
+    if verdict.tlsrpt is not None or observed is not None:
+        return verdict.tlsrpt or observed
+    if host.sts_match is False:  # section 4.3.2.2 has no type of its own for it
+        return ResultType.VALIDATION_FAILURE
+    if host.binding is not None and not host.binding.records.usable(host.config):
+        return ResultType.TLSA_INVALID
+    return None if host.audit is None or host.audit.skip is None else host.audit.skip.tlsrpt
