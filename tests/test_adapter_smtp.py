@@ -1,117 +1,61 @@
-"""The probing SMTP clients, against scripted servers on loopback; the expectations are the clauses'."""
+"""The connectors, on `smtplib` and on `aiosmtplib`, against servers on loopback; the expectations are the clauses'."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailtlspolicy.adapters import smtp
-from mailtlspolicy.adapters.replies import MAX_LINE, MAX_LINES, Reply, ReplyError, ReplyParser
-from mailtlspolicy.adapters.smtp import AsyncSmtpProber, SmtpProber, address_literal, ehlo_argument
+from mailtlspolicy import Message, TlsLevel
+from mailtlspolicy.adapters import smtp, smtp_async
+from mailtlspolicy.adapters.replies import MAX_LINE, MAX_LINES, ReplyError, ReplyParser, SurplusError
+from mailtlspolicy.adapters.smtp import SmtpConnector, address_literal, ehlo_argument
+from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.adapters.tls import client_context
-from mailtlspolicy.effects import Probe, Probed, ProbeFailure, ProbeStage
+from mailtlspolicy.delivery.session import (
+    Close,
+    Connect,
+    Connected,
+    Ehlo,
+    Reply,
+    Secured,
+    SessionFailure,
+    StartTls,
+    Transmit,
+    Transmitted,
+    Trouble,
+)
+from tests.sessions import look
+from tests.smtp_server import Blocking, Receiver, SmtpServer
+from tests.test_adapter_https import flood_of_tickets
 from tests.tls_server import Credentials, credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from mailtlspolicy.engine import Connector
+    from tests.smtp_server import Visit
 
 EHLO_REPLY = b"250-mx.example at your service\r\n250-SIZE 1000\r\n250-starttls\r\n250 8BITMIME\r\n"
 GO_AHEAD = b"220 go ahead\r\n"
 
-
-class SmtpServer:
-    """Accepts one connection after the other and runs `script` on each; remembers what it heard."""
-
-    def __init__(self, family: socket.AddressFamily = socket.AF_INET) -> None:
-        self.heard: list[bytes] = []
-        self.sni: list[str | None] = []
-        self.script: Callable[[socket.socket], None] = lambda _: None
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        self._listener.listen()
-        self.address, self.port = self._listener.getsockname()[:2]
-        self._closing = False
-        self._idle = threading.Event()
-        self._idle.set()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            with connection:
-                connection.settimeout(3)
-                if self._closing:
-                    return
-                self._idle.clear()
-                try:
-                    self.script(connection)
-                except OSError:
-                    continue
-                finally:
-                    self._idle.set()
-
-    def close(self) -> None:
-        self._closing = True
-        socket.create_connection((self.address, self.port)).close()
-        self._thread.join()
-        self._listener.close()
-
-    def settle(self) -> None:
-        """Wait for the end of the script."""
-        assert self._idle.wait(3)
-
-    def hear(self, connection: socket.socket) -> bytes:
-        """One line, or nothing at the end of the connection."""
-        line = b""
-        while not line.endswith(b"\n"):
-            octet = connection.recv(1)
-            if not octet:
-                break
-            line += octet
-        if line:
-            self.heard.append(line)
-        return line
-
-    def says(self, *replies: bytes) -> None:
-        """Send a reply to the connection, one to each line that follows, then hear the rest out."""
-
-        def script(connection: socket.socket) -> None:
-            for reply in replies:
-                connection.sendall(reply)
-                if not self.hear(connection):
-                    return
-            while self.hear(connection):
-                pass
-
-        self.script = script
-
-    def offers(self, context: ssl.SSLContext, *replies: bytes) -> None:
-        """The same, then TLS, one line heard and answered inside."""
-
-        def note(_: object, name: str | None, __: object) -> None:
-            self.sni.append(name)
-
-        context.sni_callback = note
-
-        def script(connection: socket.socket) -> None:
-            for reply in replies[:-1]:
-                connection.sendall(reply)
-                self.hear(connection)
-            connection.sendall(replies[-1])
-            with context.wrap_socket(connection, server_side=True) as session:
-                if self.hear(session):
-                    session.sendall(b"221 bye\r\n")
-
-        self.script = script
+Shown = tuple[str, "Connected | Reply | Secured | SessionFailure"]
 
 
 @pytest.fixture(scope="module")
@@ -133,47 +77,79 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
     return credentials(tmp_path_factory.mktemp("smtp"))
 
 
-class Prober:
-    """Probes with the synchronous or the asyncio client."""
+class Make:
+    """Makes connectors of one kind or the other, all of which can be called the same way."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.blocking: list[Blocking] = []
 
     def __call__(
         self,
-        server: SmtpServer,
         *,
-        sni: str | None = "mx.example",
         ehlo_name: str | None = "client.example",
         timeout: float = 3.0,
         context: ssl.SSLContext | None = None,
-    ) -> Probed | ProbeFailure:
-        effect = Probe(server.address, server.port, sni)
-        make = client_context if context is None else lambda _: context
+        transmit_timeout: float = 60.0,
+        data_timeout: float = 3.0,
+    ) -> Connector:
+        settings: dict[str, Any] = {
+            "ehlo_name": ehlo_name,
+            "timeout": timeout,
+            "transmit_timeout": transmit_timeout,
+            "data_timeout": data_timeout,
+            "context": client_context if context is None else lambda _: context,
+        }
         if self.kind == "sync":
-            return SmtpProber(ehlo_name=ehlo_name, timeout=timeout, context=make).probe(effect)
-        return asyncio.run(AsyncSmtpProber(ehlo_name=ehlo_name, timeout=timeout, context=make).probe(effect))
+            return SmtpConnector(**settings)
+        connector = AsyncSmtpConnector(**settings)
+        self.blocking.append(Blocking(connector))
+        return self.blocking[-1]
 
 
 @pytest.fixture(params=["sync", "async"])
-def probe(request: pytest.FixtureRequest) -> Prober:
-    return Prober(request.param)
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    make = Make(request.param)
+    yield make
+    for blocking in make.blocking:
+        blocking.stop()
 
 
-def failed(result: Probed | ProbeFailure, stage: ProbeStage) -> str:
-    assert isinstance(result, ProbeFailure), result
-    assert result.stage is stage, result
-    return result.detail
+class Look:
+    """Looks at a server as `check` does, and closes the connection."""
+
+    def __init__(self, make: Make) -> None:
+        self.make = make
+
+    def __call__(self, server: SmtpServer, sni: str | None = "mx.example", **settings: Any) -> Shown:
+        return look(self.make(**settings), server.address, server.port, sni)
 
 
-# --- a session
+@pytest.fixture
+def probe(make: Make) -> Look:
+    return Look(make)
 
 
-def test_a_probe_hands_over_the_chain_and_sends_no_mail(probe: Prober, server: SmtpServer, served: Credentials) -> None:
+def failed(shown: Shown, step: str, kind: Trouble = Trouble.LOST) -> str:
+    """What the failure says that a look ended with."""
+    assert shown[0] == step, shown
+    assert isinstance(shown[1], SessionFailure), shown
+    assert shown[1].kind is kind, shown
+    return shown[1].detail
+
+
+def secured(shown: Shown) -> Secured:
+    assert isinstance(shown[1], Secured), shown
+    return shown[1]
+
+
+# --- a look at a server
+
+
+def test_a_look_hands_over_the_chain_and_sends_no_mail(probe: Look, server: SmtpServer, served: Credentials) -> None:
     server.offers(served.context(), b"220 mx.example ESMTP\r\n", EHLO_REPLY, GO_AHEAD)
-    result = probe(server)
+    result = secured(probe(server))
     server.settle()
-    assert isinstance(result, Probed)
     assert result.chain == served.chain
     assert result.protocol == "TLSv1.3"
     assert result.cipher.startswith("TLS_")
@@ -184,63 +160,76 @@ def test_a_probe_hands_over_the_chain_and_sends_no_mail(probe: Prober, server: S
 
 @pytest.mark.parametrize(("sni", "sent"), [(None, None), ("MX_1.Example.", "mx_1.example")])
 def test_sni_is_what_the_effect_says(
-    probe: Prober, server: SmtpServer, served: Credentials, sni: str | None, sent: str | None
+    probe: Look, server: SmtpServer, served: Credentials, sni: str | None, sent: str | None
 ) -> None:
     server.offers(served.context(), b"220 hi\r\n", EHLO_REPLY, GO_AHEAD)
-    assert isinstance(probe(server, sni=sni), Probed)
+    secured(probe(server, sni=sni))
     server.settle()
     assert server.sni == [sent]
 
 
 def test_a_server_that_does_not_acknowledge_sni_will_do(
-    probe: Prober, server: SmtpServer, served: Credentials
+    probe: Look, server: SmtpServer, served: Credentials
 ) -> None:  # RFC7672-8.1-f
     context = served.context()
     server.offers(context, b"220 hi\r\n", EHLO_REPLY, GO_AHEAD)
     context.sni_callback = None  # OpenSSL acknowledges a name only if somebody looks at it
-    result = probe(server)
-    assert isinstance(result, Probed)
-    assert result.chain == served.chain
+    assert secured(probe(server)).chain == served.chain
 
 
-def test_tls_1_2_is_offered(probe: Prober, server: SmtpServer, served: Credentials) -> None:
+def test_the_tls_context_is_that_of_the_level(make: Make, server: SmtpServer, served: Credentials) -> None:
+    server.offers(served.context(), b"220 hi\r\n", EHLO_REPLY, GO_AHEAD)
+    levels: list[TlsLevel] = []
+
+    def context(level: TlsLevel) -> ssl.SSLContext:
+        levels.append(level)
+        return client_context(level)
+
+    kind = SmtpConnector if make.kind == "sync" else AsyncSmtpConnector
+    made = kind(ehlo_name="client.example", timeout=3, context=context)
+    connector = made if isinstance(made, SmtpConnector) else Blocking(made)
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.DANE)), Secured)
+    connector.close(Close(session))
+    if isinstance(connector, Blocking):
+        connector.stop()
+    assert levels == [TlsLevel.DANE]
+
+
+def test_tls_1_2_is_offered(probe: Look, server: SmtpServer, served: Credentials) -> None:
     context = served.context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     server.offers(context, b"220 hi\r\n", EHLO_REPLY, GO_AHEAD)
-    result = probe(server)
-    assert isinstance(result, Probed)
+    result = secured(probe(server))
     assert (result.protocol, result.chain) == ("TLSv1.2", served.chain)
 
 
 @pytest.mark.parametrize("go_ahead", [b"220\r\n", b"220 \r\n", b"220-yes\r\n220 go\r\n", b"220 go\n"])
 def test_a_go_ahead_may_have_no_text_or_several_lines(
-    probe: Prober, server: SmtpServer, served: Credentials, go_ahead: bytes
+    probe: Look, server: SmtpServer, served: Credentials, go_ahead: bytes
 ) -> None:
     server.offers(served.context(), b"220\r\n", b"250-mx.example\r\n250 STARTTLS\r\n", go_ahead)
-    assert isinstance(probe(server), Probed)
+    secured(probe(server))
 
 
-def test_replies_may_come_octet_by_octet(probe: Prober, server: SmtpServer, served: Credentials) -> None:
+def test_replies_may_come_octet_by_octet(probe: Look, server: SmtpServer, served: Credentials) -> None:
     context = served.context()
 
     def script(connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for reply in (b"220-a\r\n220 b\r\n", EHLO_REPLY, GO_AHEAD):
+        for reply in (b"220-a\r\n220 b\r\n", EHLO_REPLY):
             for octet in reply:
                 connection.sendall(bytes([octet]))
             server.hear(connection)
-            if reply is EHLO_REPLY:
-                break
         connection.sendall(GO_AHEAD)
         with context.wrap_socket(connection, server_side=True) as session:
             server.hear(session)
 
     server.script = script
-    assert isinstance(probe(server), Probed)
+    secured(probe(server))
 
 
-def test_a_server_that_ignores_quit_does_not_hold_up_the_probe(
-    probe: Prober, server: SmtpServer, served: Credentials, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_ignores_quit_does_not_hold_up_the_look(
+    probe: Look, server: SmtpServer, served: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smtp, "QUIT_SECONDS", 0.1)
     context = served.context()
@@ -256,65 +245,68 @@ def test_a_server_that_ignores_quit_does_not_hold_up_the_probe(
 
     server.script = script
     begin = time.monotonic()
-    assert isinstance(probe(server, timeout=3), Probed)
+    secured(probe(server, timeout=3))
     assert time.monotonic() - begin < 2
 
 
-def test_an_ipv6_server_is_greeted_with_an_ipv6_literal(probe: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ipv6_server_is_greeted_with_an_ipv6_literal(probe: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "system_name", lambda: None)
-    server = SmtpServer(socket.AF_INET6)
+    server = SmtpServer("::1")
     try:
         server.says(b"220 hi\r\n", b"250 mx.example\r\n", b"221 bye\r\n")
-        failed(probe(server, ehlo_name=None), ProbeStage.STARTTLS_ABSENT)
+        assert probe(server, ehlo_name=None) == ("ehlo", Reply(250, ("mx.example",)))
         assert server.heard[0] == b"EHLO [IPv6:::1]\r\n"
     finally:
         server.close()
 
 
 def test_a_system_without_a_full_name_greets_with_its_address(
-    probe: Prober, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+    probe: Look, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: "localhost")
     server.says(b"220 hi\r\n", b"250 mx.example\r\n", b"221 bye\r\n")
-    failed(probe(server, ehlo_name=None), ProbeStage.STARTTLS_ABSENT)
+    assert probe(server, ehlo_name=None) == ("ehlo", Reply(250, ("mx.example",)))
     assert server.heard[0] == b"EHLO [127.0.0.1]\r\n"
 
 
-# --- failures, stage by stage
+# --- replies and failures, step by step
 
 
-def test_a_closed_port_is_connect_failed(probe: Prober) -> None:
+def test_a_closed_port_is_unreachable(probe: Look) -> None:
     server = SmtpServer()
     server.close()
-    assert failed(probe(server), ProbeStage.CONNECT)
+    assert failed(probe(server), "connect", Trouble.UNREACHABLE)
 
 
 @pytest.mark.parametrize(
-    "greeting",
-    [
-        b"554 no mail here\r\n",
-        b"421 busy\r\n",
-        b"354 what\r\n",
-        b"SSH-2.0-x\r\n",
-        b"220x\r\n",
-        b"220-a\r\n221 b\r\n",
-        b"",
-    ],
+    ("greeting", "code"), [(b"554 no mail here\r\n", 554), (b"421 busy\r\n", 421), (b"354 what\r\n", 354)]
 )
-def test_a_greeting_other_than_success_is_tempfailed(probe: Prober, server: SmtpServer, greeting: bytes) -> None:
+def test_a_greeting_is_a_fact_whatever_it_says(make: Make, server: SmtpServer, greeting: bytes, code: int) -> None:
+    server.says(greeting, b"221 bye\r\n")
+    connector = make()
+    connected = connector.connect(Connect(server.address, server.port))
+    assert isinstance(connected, Connected)
+    assert connected.greeting.code == code
+    connector.close(Close(connected.session))
+    server.settle()
+    assert server.heard == [b"QUIT\r\n"]  # RFC 5321 section 3.1
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-x\r\n", b"220x\r\n", b"220-a\r\n221 b\r\n", b"220 a\r\n220 b\r\n", b""])
+def test_what_is_no_greeting_is_no_connection(probe: Look, server: SmtpServer, greeting: bytes) -> None:
     server.script = lambda connection: connection.sendall(greeting)
-    assert failed(probe(server), ProbeStage.GREETING)
+    assert failed(probe(server), "connect")
 
 
-def test_silence_is_bounded_and_named(probe: Prober, server: SmtpServer) -> None:
+def test_silence_is_bounded_and_named(probe: Look, server: SmtpServer) -> None:
     def script(connection: socket.socket) -> None:
         server.hear(connection)
 
     server.script = script
-    assert failed(probe(server, timeout=0.2), ProbeStage.GREETING) == "timed out"
+    assert failed(probe(server, timeout=0.2), "connect") == "timed out"
 
 
-def test_the_deadline_is_for_the_whole_probe(probe: Prober, server: SmtpServer) -> None:
+def test_the_time_limit_is_for_the_whole_reply(probe: Look, server: SmtpServer) -> None:
     def script(connection: socket.socket) -> None:
         for _ in range(100):
             connection.sendall(b"220-still here\r\n")
@@ -322,52 +314,133 @@ def test_the_deadline_is_for_the_whole_probe(probe: Prober, server: SmtpServer) 
 
     server.script = script
     begin = time.monotonic()
-    assert failed(probe(server, timeout=0.3), ProbeStage.GREETING) == "timed out"
+    assert failed(probe(server, timeout=0.3), "connect") == "timed out"
     assert time.monotonic() - begin < 1
 
 
 @pytest.mark.parametrize(
-    ("reply", "stage"),
+    "reply",
     [
-        (b"250 mx.example STARTTLS\r\n", ProbeStage.STARTTLS_ABSENT),  # the first line holds no keyword
-        (b"250-STARTTLS\r\n250 SIZE\r\n", ProbeStage.STARTTLS_ABSENT),
-        (b"250-mx.example\r\n250 STARTTLSX\r\n", ProbeStage.STARTTLS_ABSENT),
-        (b"250-mx.example\r\n250-\r\n250 SIZE STARTTLS\r\n", ProbeStage.STARTTLS_ABSENT),
-        (b"502 EHLO what\r\n", ProbeStage.STARTTLS_ABSENT),
-        (b"500 EHLO what\r\n", ProbeStage.STARTTLS_ABSENT),
-        (b"550 go away\r\n", ProbeStage.GREETING),
-        (b"421 busy\r\n", ProbeStage.GREETING),
-        (b"250-mx.example\r\n550 STARTTLS\r\n", ProbeStage.GREETING),  # mixed codes (RFC 5321 section 4.2.1)
-        (b"250-mx.example\r\n250 STARTTLS\r\n220 go ahead\r\n", ProbeStage.GREETING),  # a reply nobody asked for
+        b"250 mx.example STARTTLS\r\n",  # the first line holds no keyword
+        b"250-STARTTLS\r\n250 SIZE\r\n",
+        b"250-mx.example\r\n250 STARTTLSX\r\n",
+        b"250-mx.example\r\n250-\r\n250 SIZE STARTTLS\r\n",
+        b"550 go away\r\n",
+        b"421 busy\r\n",
     ],
 )
-def test_starttls_is_not_asked_for_unless_announced(
-    probe: Prober, server: SmtpServer, reply: bytes, stage: ProbeStage
-) -> None:
+def test_a_reply_to_ehlo_is_a_fact(probe: Look, server: SmtpServer, reply: bytes) -> None:
     server.says(b"220 hi\r\n", reply, b"221 bye\r\n")
-    failed(probe(server), stage)
+    step, result = probe(server)
+    assert step == "ehlo"
+    assert isinstance(result, Reply)
+    assert result.code == int(reply[:3])
+    assert "STARTTLS" not in result.keywords
     server.settle()
-    assert b"STARTTLS\r\n" not in server.heard
+    assert server.heard == [b"EHLO client.example\r\n", b"QUIT\r\n"]
+
+
+@pytest.mark.parametrize("code", [500, 502])
+def test_who_does_not_know_ehlo_is_told_helo(probe: Look, server: SmtpServer, code: int) -> None:
+    """RFC 5321 section 3.2; whatever comes as further lines is no extension."""
+    server.says(b"220 hi\r\n", b"%d what\r\n" % code, b"250-mx.example\r\n250 STARTTLS\r\n", b"221 bye\r\n")
+    assert probe(server) == ("ehlo", Reply(250, ("mx.example",)))
+    server.settle()
+    assert server.heard == [b"EHLO client.example\r\n", b"HELO client.example\r\n", b"QUIT\r\n"]
+
+
+def test_the_refusal_of_helo_is_the_last_reply(probe: Look, server: SmtpServer) -> None:
+    server.says(b"220 hi\r\n", b"500 what\r\n", b"554 no\r\n", b"221 bye\r\n")
+    assert probe(server) == ("ehlo", Reply(554, ("no",)))
 
 
 @pytest.mark.parametrize(
     "reply",
-    [b"454 not now\r\n", b"501 what\r\n", b"502 never\r\n", b"250 ok\r\n", b"354 go\r\n", b"221-a\r\n220 b\r\n"],
+    [
+        b"250-mx.example\r\n550 STARTTLS\r\n",  # mixed codes (RFC 5321 section 4.2.1)
+        b"250-mx.example\r\n250 STARTTLS\r\n220 go ahead\r\n",  # a reply nobody asked for
+        b"250-mx.example\r\n250-STARTTLS\r\n",  # not the last line
+        b"",
+    ],
 )
-def test_only_220_permits_the_handshake(probe: Prober, server: SmtpServer, reply: bytes) -> None:
-    server.says(b"220 hi\r\n", EHLO_REPLY, reply, b"221 bye\r\n")
-    failed(probe(server), ProbeStage.STARTTLS_REFUSED)
+def test_starttls_is_not_asked_for_after_no_reply(probe: Look, server: SmtpServer, reply: bytes) -> None:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"220 hi\r\n")
+        server.hear(connection)
+        connection.sendall(reply)
+        connection.shutdown(socket.SHUT_WR)
+        while server.hear(connection):
+            pass
+
+    server.script = script
+    failed(probe(server), "ehlo")
     server.settle()
-    assert server.heard[:2] == [b"EHLO client.example\r\n", b"STARTTLS\r\n"]
-    assert server.heard[2:] in ([b"QUIT\r\n"], [])  # and no ClientHello
+    assert server.heard == [b"EHLO client.example\r\n"]
 
 
-def test_octets_behind_the_go_ahead_are_an_attack(probe: Prober, server: SmtpServer, served: Credentials) -> None:
-    server.offers(served.context(), b"220 hi\r\n", EHLO_REPLY, GO_AHEAD + b"250 injected\r\n")
-    assert "more than one reply" in failed(probe(server), ProbeStage.STARTTLS_REFUSED)
+@pytest.mark.parametrize(
+    "reply", [b"454 not now\r\n", b"501 what\r\n", b"502 never\r\n", b"250 ok\r\n", b"354 go\r\n", b"221 bye\r\n"]
+)
+def test_only_220_permits_the_handshake(probe: Look, server: SmtpServer, reply: bytes) -> None:
+    server.says(b"220 hi\r\n", EHLO_REPLY, reply, b"221 bye\r\n")
+    step, result = probe(server)
+    assert step == "starttls"
+    assert isinstance(result, Reply)
+    assert result.code == int(reply[:3])
+    server.settle()
+    assert server.heard == [b"EHLO client.example\r\n", b"STARTTLS\r\n", b"QUIT\r\n"]  # and no ClientHello
 
 
-def test_octets_that_come_late_never_enter_the_session(probe: Prober, server: SmtpServer, served: Credentials) -> None:
+@pytest.mark.parametrize(
+    "reply", [b"221-a\r\n220 b\r\n", b"220-a\r\n221 b\r\n", b"220go\r\n", b"\r\n220 go\r\n", b"220-go\r\n", b""]
+)
+def test_what_is_no_reply_to_starttls_is_a_lost_connection(probe: Look, server: SmtpServer, reply: bytes) -> None:
+    def script(connection: socket.socket) -> None:
+        for octets in (b"220 hi\r\n", EHLO_REPLY):
+            connection.sendall(octets)
+            server.hear(connection)
+        connection.sendall(reply)
+        connection.shutdown(socket.SHUT_WR)
+        while server.hear(connection):
+            pass
+
+    server.script = script
+    failed(probe(server), "starttls")
+    server.settle()
+    assert server.heard == [b"EHLO client.example\r\n", b"STARTTLS\r\n"]
+
+
+def test_a_220_to_ehlo_is_not_one_to_starttls(probe: Look, server: SmtpServer) -> None:
+    def script(connection: socket.socket) -> None:
+        for octets in (b"220 hi\r\n", b"220-mx\r\n220 STARTTLS\r\n"):
+            connection.sendall(octets)
+            server.hear(connection)
+
+    server.script = script
+    failed(probe(server), "starttls", Trouble.LOST)
+
+
+@pytest.mark.parametrize("reply", [GO_AHEAD, b"454 not now\r\n", b"220-go\r\n220 ahead\r\n"])
+@pytest.mark.parametrize("behind", [b"250 injected\r\n", b"2", b"\r\n", b"\x16\x03\x03\x00\x7a"])
+def test_octets_behind_the_reply_to_starttls_are_an_attack(
+    probe: Look, server: SmtpServer, reply: bytes, behind: bytes
+) -> None:
+    """They come in the same segment. No handshake follows, and nothing is said in clear."""
+
+    def script(connection: socket.socket) -> None:
+        for octets in (b"220 hi\r\n", EHLO_REPLY):
+            connection.sendall(octets)
+            server.hear(connection)
+        connection.sendall(reply + behind)
+        server.heard.append(connection.recv(4096))
+
+    server.script = script
+    assert "more than one reply" in failed(probe(server), "starttls", Trouble.INJECTED)
+    server.settle()
+    assert server.heard == [b"EHLO client.example\r\n", b"STARTTLS\r\n", b""]
+
+
+def test_octets_that_come_late_never_enter_the_session(probe: Look, server: SmtpServer, served: Credentials) -> None:
     context = served.context()
 
     def script(connection: socket.socket) -> None:
@@ -380,7 +453,7 @@ def test_octets_that_come_late_never_enter_the_session(probe: Prober, server: Sm
         context.wrap_socket(connection, server_side=True).close()
 
     server.script = script
-    failed(probe(server), ProbeStage.HANDSHAKE)
+    failed(probe(server), "starttls", Trouble.HANDSHAKE)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +465,7 @@ def test_octets_that_come_late_never_enter_the_session(probe: Prober, server: Sm
     ],
 )
 def test_a_handshake_that_fails_is_told(
-    probe: Prober, server: SmtpServer, script: Callable[[socket.socket], None]
+    probe: Look, server: SmtpServer, script: Callable[[socket.socket], None]
 ) -> None:
     def whole(connection: socket.socket) -> None:
         for reply in (b"220 hi\r\n", EHLO_REPLY):
@@ -401,71 +474,964 @@ def test_a_handshake_that_fails_is_told(
         connection.sendall(GO_AHEAD)
         connection.recv(4096)
         script(connection)
+        connection.shutdown(socket.SHUT_WR)
+        while octets := connection.recv(4096):
+            server.heard.append(octets)
 
     server.script = whole
-    assert failed(probe(server), ProbeStage.HANDSHAKE)
+    assert failed(probe(server), "starttls", Trouble.HANDSHAKE)
+    server.settle()
+    assert not [octets for octets in server.heard if b"QUIT" in octets]
 
 
-def test_a_handshake_that_hangs_is_bounded(probe: Prober, server: SmtpServer) -> None:
+def test_a_handshake_that_hangs_is_bounded(probe: Look, server: SmtpServer) -> None:
     server.says(b"220 hi\r\n", EHLO_REPLY, GO_AHEAD)
-    assert failed(probe(server, timeout=0.3), ProbeStage.HANDSHAKE) == "timed out"
+    begin = time.monotonic()
+    assert failed(probe(server, timeout=0.3), "starttls", Trouble.HANDSHAKE) == "timed out"
+    assert time.monotonic() - begin < 1
 
 
 @pytest.mark.parametrize(
     "greeting",
     [b"220-" + b"x" * (MAX_LINE + 8192), b"220-x\r\n" * (MAX_LINES + 1), b"220 " + b"x" * MAX_LINE + b"\r\n"],
 )
-def test_replies_are_bounded(probe: Prober, server: SmtpServer, greeting: bytes) -> None:
+def test_replies_are_bounded(probe: Look, server: SmtpServer, greeting: bytes) -> None:
     def script(connection: socket.socket) -> None:
         connection.sendall(greeting)
         server.hear(connection)
 
     server.script = script
-    assert "more than" in failed(probe(server), ProbeStage.GREETING)
+    assert "more than" in failed(probe(server), "connect")
 
 
-def test_what_a_server_says_is_shown_as_one_short_line(probe: Prober, server: SmtpServer) -> None:
+@pytest.mark.parametrize("piece", [b"220-x\r\n", b"x", b"220 \r\n", b"\0"])
+def test_a_flood_is_not_taken_in(probe: Look, server: SmtpServer, piece: bytes) -> None:
+    """Nor is there a limit to what is offered: the connection ends."""
+    count = 0
+
+    def script(connection: socket.socket) -> None:
+        nonlocal count
+        block = piece * (65_536 // len(piece))
+        while True:
+            count += connection.send(block)
+
+    server.script = script
+    failed(probe(server), "connect")
+    server.settle()
+    assert count < 64 * 2**20  # what the buffers of the system hold, and no more
+
+
+def test_a_flood_that_nobody_asked_for_is_not_taken_in(make: Make, server: SmtpServer) -> None:
+    """A server speaks on and on during the message, of which it reads nothing."""
+    count = 0
+
+    def script(connection: socket.socket) -> None:
+        nonlocal count
+        for reply in (b"220 hi\r\n", b"250 mx\r\n", b"250 ok\r\n", b"250 ok\r\n"):
+            connection.sendall(reply)
+            server.hear(connection)
+        connection.sendall(b"354 go\r\n")
+        server.hear(connection)  # a line of the message
+        while True:
+            count += connection.send(b"250 ok\r\n" * 10_000)
+
+    server.script = script
+    connector = make(timeout=0.5)
+    session = opened(connector, server)
+    sent = transmit(connector, session, message(LARGE))
+    server.settle()
+    detail = "timed out" if make.kind == "sync" else "the server sent more than was asked for"  # nothing reads there
+    assert sent == Transmitted(OK, (OK,), GO, failure=SessionFailure(Trouble.LOST, detail))
+    assert count < 64 * 2**20
+
+
+def test_what_a_server_says_is_shown_as_one_short_line(make: Make, server: SmtpServer) -> None:
     server.script = lambda connection: connection.sendall(b"554 \x1b[31m\x00\xff" + b"x" * 1000 + b"\r\n")
-    detail = failed(probe(server), ProbeStage.GREETING)
+    connector = make()
+    connected = connector.connect(Connect(server.address, server.port))
+    assert isinstance(connected, Connected)
+    connector.close(Close(connected.session))
+    detail = str(connected.greeting)
     assert detail.startswith("554 ")
     assert detail.isprintable()
     assert len(detail) < 300
 
 
-def test_asyncio_probes_run_side_by_side_and_can_be_cancelled(server: SmtpServer) -> None:
-    server.says(b"220 hi\r\n", EHLO_REPLY, GO_AHEAD)
-    prober = AsyncSmtpProber(ehlo_name="client.example", timeout=30)
+def test_an_effect_on_a_connection_that_ended_is_a_failure(make: Make, server: SmtpServer) -> None:
+    server.says(b"220 hi\r\n", b"250 mx\r\n", b"221 bye\r\n")
+    connector = make()
+    session = opened(connector, server)
+    connector.close(Close(session))
+    connector.close(Close(session))
+    results = (
+        connector.ehlo(Ehlo(session)),
+        connector.start_tls(StartTls(session, None, TlsLevel.MAY)),
+        transmit(connector, session, message(b"x")).failure,
+    )
+    assert [isinstance(result, SessionFailure) and result.kind for result in results] == [Trouble.LOST] * 3
+
+
+# --- transactions
+
+
+def opened(connector: Connector, server: SmtpServer) -> Any:
+    """A session after EHLO."""
+    connected = connector.connect(Connect(server.address, server.port))
+    assert isinstance(connected, Connected), connected
+    assert isinstance(connector.ehlo(Ehlo(connected.session)), Reply)
+    return connected.session
+
+
+def message(content: bytes, *recipients: str, sender: str = "sender@sender.example") -> Message:
+    return Message(sender, recipients or ("a@client.example",), content)
+
+
+def transmit(connector: Connector, session: Any, sent: Message, *, requiretls: bool = False) -> Transmitted:
+    return connector.transmit(Transmit(session, sent, sent.recipients, requiretls))
+
+
+class Send:
+    """Sends a message to a receiver, within TLS if it has any, and closes the connection."""
+
+    def __init__(self, make: Make, server: SmtpServer) -> None:
+        self.make = make
+        self.server = server
+
+    def __call__(
+        self, receiver: Receiver, sent: Message, *, requiretls: bool = False, **settings: Any
+    ) -> tuple[Transmitted, Visit]:
+        self.server.script = receiver
+        connector = self.make(**settings)
+        session = opened(connector, self.server)
+        if receiver.tls is not None:
+            assert isinstance(connector.start_tls(StartTls(session, "mx.example", TlsLevel.ENCRYPT)), Secured)
+            assert isinstance(connector.ehlo(Ehlo(session)), Reply)
+        result = transmit(connector, session, sent, requiretls=requiretls)
+        connector.close(Close(session))
+        self.server.settle()
+        return result, receiver.visits[-1]
+
+
+@pytest.fixture
+def send(make: Make, server: SmtpServer) -> Send:
+    return Send(make, server)
+
+
+LARGE = (b"x" * 998 + b"\r\n") * 10_000  # larger than all buffers between here and the server
+HELLO = b"EHLO client.example\r\n"
+QUIT = b"QUIT\r\n"
+OK = Reply(250, ("ok",))
+GO = Reply(354, ("go",))
+TAKEN = Reply(250, ("2.0.0 taken",))
+
+
+@pytest.mark.parametrize("within_tls", [False, True])
+def test_a_transaction_as_in_rfc_5321(send: Send, served: Credentials, *, within_tls: bool) -> None:
+    context = served.context() if within_tls else None
+    content = b"Subject: hello\r\n\r\nhello\r\n"
+    sent, visit = send(Receiver(context), message(content, "a@client.example", "b@client.example"))
+    assert sent == Transmitted(mail=OK, recipients=(OK, OK), data=GO, end=TAKEN)
+    assert visit.heard == [
+        *([HELLO, b"STARTTLS\r\n"] if within_tls else []),
+        HELLO,
+        b"MAIL FROM:<sender@sender.example>\r\n",
+        b"RCPT TO:<a@client.example>\r\n",
+        b"RCPT TO:<b@client.example>\r\n",
+        b"DATA\r\n",
+        QUIT,
+    ]
+    assert visit.content == content + b".\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        (b"a\r\n", b"a\r\n.\r\n"),
+        (b"a", b"a\r\n.\r\n"),
+        (b"", b"\r\n.\r\n"),
+        (b"a\nb\n", b"a\r\nb\r\n.\r\n"),
+        (b"a\rb\r", b"a\r\nb\r\n.\r\n"),  # RFC 5321 section 2.3.8: neither goes alone
+        (b"a\n\rb", b"a\r\n\r\nb\r\n.\r\n"),
+        (b".", b"..\r\n.\r\n"),
+        (b".\r\n", b"..\r\n.\r\n"),
+        (b"..a\r\n.b.\r\n", b"...a\r\n..b.\r\n.\r\n"),
+        (b"a\n.\nb", b"a\r\n..\r\nb\r\n.\r\n"),  # no end of data is smuggled in by a line end that is none
+        (b"a\r.\rb", b"a\r\n..\r\nb\r\n.\r\n"),
+        (b"a\n.\r\nb", b"a\r\n..\r\nb\r\n.\r\n"),
+        (b"a\r\n.\rb", b"a\r\n..\r\nb\r\n.\r\n"),
+        (b"a\0\xff.\r\n", b"a\0\xff.\r\n.\r\n"),
+    ],
+)
+def test_the_octets_of_a_message_on_the_wire(send: Send, content: bytes, sent: bytes) -> None:
+    """RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2."""
+    result, visit = send(Receiver(), message(content))
+    assert visit.content == sent
+    assert result.end == TAKEN
+
+
+@given(st.lists(st.sampled_from([b".", b"\r", b"\n", b"a", b"\0"]), max_size=12).map(b"".join))
+def test_whatever_is_sent_ends_once_and_comes_back_as_it_was(content: bytes) -> None:
+    wire = b"".join(smtp.blocks_of(smtp.with_line_ends(content))) + smtp.END_OF_DATA
+    lines = wire.split(b"\r\n")
+    assert b"\r" not in b"".join(lines)
+    assert b"\n" not in b"".join(lines)
+    assert lines.index(b".") == len(lines) - 2
+    received = [line.removeprefix(b".") for line in lines[:-2]]  # RFC 5321 section 4.5.2
+    ends = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert received == (ends.removesuffix(b"\n") if ends else b"").split(b"\n")
+
+
+def test_a_large_message_comes_whole(send: Send, served: Credentials) -> None:
+    content = b".%d\r\n" * 400_000 % tuple(range(400_000))
+    result, visit = send(Receiver(served.context()), message(content))
+    assert result.end == TAKEN
+    assert visit.content == content.replace(b".", b"..") + b".\r\n"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "content", "requiretls", "parameters"),
+    [
+        ((), b"x\r\n", False, b""),
+        ((), b"\xe9\r\n", False, b""),
+        (("SIZE",), b"x\r\n", False, b" SIZE=3"),
+        (("size 1000",), b".\n.\n", False, b" SIZE=6"),  # as sent, without the dots added (RFC 1870 section 3)
+        (("SIZES", "8BITMIMES"), b"\xe9\r\n", False, b""),
+        (("8BITMIME",), b"x\r\n", False, b""),
+        (("8bitmime", "SIZE 5"), b"\xe9\r\n", False, b" SIZE=3 BODY=8BITMIME"),
+        (("REQUIRETLS",), b"x\r\n", False, b""),
+        (("REQUIRETLS",), b"x\r\n", True, b" REQUIRETLS"),
+        (("REQUIRETLS", "8BITMIME", "SIZE"), b"\xe9\r\n", True, b" SIZE=3 BODY=8BITMIME REQUIRETLS"),
+    ],
+)
+def test_the_parameters_of_mail(
+    send: Send,
+    keywords: tuple[str, ...],
+    content: bytes,
+    parameters: bytes,
+    *,
+    requiretls: bool,
+) -> None:
+    _, visit = send(Receiver(keywords=keywords), message(content), requiretls=requiretls)
+    assert visit.heard[1] == b"MAIL FROM:<sender@sender.example>" + parameters + b"\r\n"
+
+
+@pytest.mark.parametrize(("before", "within", "parameters"), [(("SIZE",), (), b""), ((), ("SIZE",), b" SIZE=3")])
+def test_what_was_announced_before_tls_is_forgotten(
+    send: Send, served: Credentials, before: tuple[str, ...], within: tuple[str, ...], parameters: bytes
+) -> None:
+    """RFC 3207 section 4.2."""
+    _, visit = send(Receiver(served.context(), before, within), message(b"x\r\n"))
+    assert visit.heard[3] == b"MAIL FROM:<sender@sender.example>" + parameters + b"\r\n"
+
+
+def test_without_ehlo_in_tls_nothing_is_known(make: Make, server: SmtpServer, served: Credentials) -> None:
+    receiver = server.script = Receiver(served.context(), ("SIZE", "8BITMIME"), ("SIZE", "8BITMIME"))
+    connector = make()
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+    assert transmit(connector, session, message(b"\xe9")).end == TAKEN
+    connector.close(Close(session))
+    server.settle()
+    assert receiver.visits[-1].heard[2] == b"MAIL FROM:<sender@sender.example>\r\n"
+
+
+def test_what_an_earlier_ehlo_announced_is_forgotten(make: Make, server: SmtpServer) -> None:
+    """The reply to the last one counts, whatever it is (RFC 5321 section 4.1.4)."""
+    usual = b"250-mx\r\n250 SIZE\r\n"
+    server.says(b"220 hi\r\n", usual, b"502 what\r\n", b"250-mx\r\n250 SIZE\r\n", b"550 no\r\n", b"221 bye\r\n")
+    connector = make()
+    session = opened(connector, server)
+    assert connector.ehlo(Ehlo(session)) == Reply(250, ("mx",))
+    transmit(connector, session, message(b"x"))
+    connector.close(Close(session))
+    server.settle()
+    assert server.heard[3] == b"MAIL FROM:<sender@sender.example>\r\n"
+
+
+def test_a_notification_has_an_empty_reverse_path(send: Send) -> None:  # RFC 5321 section 4.5.5
+    _, visit = send(Receiver(), message(b"x\r\n", sender=""))
+    assert visit.heard[1] == b"MAIL FROM:<>\r\n"
+
+
+@pytest.mark.parametrize(
+    "mailbox",
+    [
+        '"a b"@client.example',
+        '"<>"@client.example',
+        "a,b@client.example",
+        "Postmaster",
+        "a@[192.0.2.1]",
+        '"a\\"b"@client.example',
+    ],
+)
+def test_mailboxes_go_as_they_are(send: Send, mailbox: str) -> None:
+    _, visit = send(Receiver(), message(b"x\r\n", mailbox, sender=mailbox))
+    assert visit.heard[1:3] == [b"MAIL FROM:<%s>\r\n" % mailbox.encode(), b"RCPT TO:<%s>\r\n" % mailbox.encode()]
+
+
+@pytest.mark.parametrize("reply", [b"550 5.7.1 no\r\n", b"451 4.3.0 later\r\n", b"354 what\r\n", b"421 bye\r\n"])
+def test_a_refusal_of_mail_ends_the_transaction(send: Send, reply: bytes) -> None:
+    sent, visit = send(Receiver(replies={"MAIL": reply}), message(b"x"))
+    assert sent.mail is not None
+    assert sent == Transmitted(mail=sent.mail)
+    assert sent.mail.code == int(reply[:3])
+    assert [line[:4] for line in visit.heard] == [b"EHLO", b"MAIL", b"QUIT"]
+
+
+def test_every_recipient_has_a_reply_of_its_own(send: Send) -> None:
+    replies = (b"550 5.1.1 no\r\n", b"251 forwarded\r\n", b"450-4.2.0 not\r\n450 4.2.0 now\r\n")
+    three = ("a@client.example", "b@client.example", "c@client.example")
+    sent, visit = send(Receiver(replies={"RCPT": replies}), message(b"x\r\n", *three))
+    assert sent.recipients == (
+        Reply(550, ("5.1.1 no",)),
+        Reply(251, ("forwarded",)),
+        Reply(450, ("4.2.0 not", "4.2.0 now")),
+    )
+    assert sent.end == TAKEN
+    assert visit.content == b"x\r\n.\r\n"
+
+
+def test_only_the_recipients_of_the_effect_are_named(make: Make, server: SmtpServer) -> None:
+    receiver = server.script = Receiver()
+    connector = make()
+    session = opened(connector, server)
+    three = ("a@client.example", "b@client.example", "c@client.example")
+    connector.transmit(Transmit(session, message(b"x", *three), three[1:2]))
+    connector.close(Close(session))
+    server.settle()
+    assert [line for line in receiver.visits[-1].heard if line.startswith(b"RCPT")] == [
+        b"RCPT TO:<b@client.example>\r\n"
+    ]
+
+
+def test_without_an_accepted_recipient_there_is_no_data(send: Send) -> None:
+    replies = (b"550 no\r\n", b"450 later\r\n")
+    sent, visit = send(Receiver(replies={"RCPT": replies}), message(b"x", "a@client.example", "b@client.example"))
+    assert sent == Transmitted(mail=OK, recipients=(Reply(550, ("no",)), Reply(450, ("later",))))
+    assert [line[:4] for line in visit.heard] == [b"EHLO", b"MAIL", b"RCPT", b"RCPT", b"QUIT"]
+
+
+@pytest.mark.parametrize("reply", [b"554 5.6.0 no\r\n", b"451 later\r\n", b"250 ok\r\n", b"221 bye\r\n", b"350 go\r\n"])
+def test_without_leave_there_is_no_message(send: Send, reply: bytes) -> None:
+    sent, visit = send(Receiver(replies={"DATA": reply}), message(b"x"))
+    assert sent.data is not None
+    assert sent == Transmitted(mail=OK, recipients=(OK,), data=sent.data)
+    assert sent.data.code == int(reply[:3])
+    assert [line[:4] for line in visit.heard] == [b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT"]
+    assert visit.content == b""
+
+
+@pytest.mark.parametrize("reply", [b"554 5.6.0 no\r\n", b"451 later\r\n", b"354 what\r\n", b"421 bye\r\n"])
+def test_the_reply_to_the_message_is_a_fact(send: Send, reply: bytes) -> None:
+    sent, visit = send(Receiver(replies={".": reply}), message(b"x"))
+    assert sent.end is not None
+    assert sent == Transmitted(mail=OK, recipients=(OK,), data=GO, end=sent.end)
+    assert sent.end.code == int(reply[:3])
+    assert visit.heard[-1] == QUIT
+
+
+MORE = SessionFailure(Trouble.LOST, "the server sent more than one reply")
+
+
+def test_whatever_follows_the_reply_to_the_message_it_was_taken(send: Send) -> None:
+    """RFC 5321 section 4.2.5: with that reply the server has taken responsibility."""
+    sent, visit = send(Receiver(replies={".": b"250 2.0.0 taken\r\n421 4.3.2 closing\r\n"}), message(b"x"))
+    assert sent == Transmitted(mail=OK, recipients=(OK,), data=GO, end=TAKEN, failure=MORE)
+    assert visit.heard[-1] == b"DATA\r\n"  # the dialogue is not whole
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("MAIL", Transmitted(mail=Reply(550, ("no",)), failure=MORE)),
+        ("RCPT", Transmitted(mail=OK, recipients=(Reply(550, ("no",)),), failure=MORE)),
+        ("DATA", Transmitted(mail=OK, recipients=(OK, OK), data=Reply(550, ("no",)), failure=MORE)),
+        (".", Transmitted(mail=OK, recipients=(OK, OK), data=GO, end=Reply(550, ("no",)), failure=MORE)),
+    ],
+)
+def test_who_says_good_bye_behind_a_reply_has_answered(send: Send, command: str, expected: Transmitted) -> None:
+    """RFC 5321 section 3.8: a 421 may come at any time."""
+    receiver = Receiver(replies={command: b"550 no\r\n421 4.7.0 too many errors\r\n"})
+    sent, visit = send(receiver, message(b"x", "a@client.example", "b@client.example"))
+    assert sent == expected
+    assert QUIT not in visit.heard
+
+
+def test_nothing_is_sent_where_more_than_leave_was_given(send: Send) -> None:
+    sent, visit = send(Receiver(replies={"DATA": b"354 go\r\n250 taken\r\n"}), message(b"x"))
+    assert sent == Transmitted(mail=OK, recipients=(OK,), data=GO, failure=MORE)
+    assert visit.content == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("MAIL", Transmitted()),
+        ("RCPT", Transmitted(mail=OK)),
+        ("DATA", Transmitted(mail=OK, recipients=(OK, OK))),
+        (".", Transmitted(mail=OK, recipients=(OK, OK), data=GO, committed=True)),
+    ],
+)
+@pytest.mark.parametrize("instead", [b"", b"what?\r\n", b"250-a\r\n350 b\r\n", "late"])
+def test_a_connection_that_is_lost_keeps_what_was_said(
+    send: Send, command: str, instead: bytes | str, expected: Transmitted
+) -> None:
+    if instead == "late":
+        release = threading.Event()
+
+        class Late(dict[str, "bytes | tuple[bytes, ...]"]):
+            def get(self, key: str, default: Any = None) -> Any:
+                if key == command:
+                    release.wait(3)
+                return default
+
+        receiver = Receiver(replies=Late())
+        limits: dict[str, Any] = {"timeout": 0.2, "data_timeout": 0.2}
+    else:
+        assert isinstance(instead, bytes)
+        receiver = Receiver(replies={command: instead})
+        limits, release = {}, threading.Event()
+    try:
+        threading.Timer(0.6, release.set).start()
+        sent, visit = send(receiver, message(b"x", "a@client.example", "b@client.example"), **limits)
+    finally:
+        release.set()
+    assert evolve(sent, failure=None) == expected
+    assert sent.failure is not None
+    assert sent.failure.kind is Trouble.LOST
+    assert (sent.failure.detail == "timed out") is (instead == "late")
+    assert QUIT not in visit.heard
+
+
+def test_a_server_that_does_not_read_is_left(make: Make, server: SmtpServer) -> None:
+    """What it was sent is not the whole message, and the time limit holds."""
+    release = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        for reply in (b"220 hi\r\n", b"250 mx\r\n", b"250 ok\r\n", b"250 ok\r\n"):
+            connection.sendall(reply)
+            server.hear(connection)
+        connection.sendall(b"354 go\r\n")
+        release.wait(3)
+
+    server.script = script
+    connector = make(timeout=0.3)
+    session = opened(connector, server)
+    begin = time.monotonic()
+    sent = transmit(connector, session, message(LARGE))
+    release.set()
+    assert time.monotonic() - begin < 3
+    assert sent == Transmitted(mail=OK, recipients=(OK,), data=GO, failure=SessionFailure(Trouble.LOST, "timed out"))
+
+
+def test_a_transaction_is_bounded_as_a_whole(make: Make, server: SmtpServer) -> None:
+    def script(connection: socket.socket) -> None:
+        for reply in (b"220 hi\r\n", b"250 mx\r\n"):
+            connection.sendall(reply)
+            server.hear(connection)
+        while True:
+            time.sleep(0.1)
+            connection.sendall(b"250 ok\r\n")
+            server.hear(connection)
+
+    server.script = script
+    connector = make(transmit_timeout=0.35)
+    session = opened(connector, server)
+    begin = time.monotonic()
+    sent = transmit(connector, session, message(b"x", *(f"a{at}@client.example" for at in range(50))))
+    assert time.monotonic() - begin < 1
+    assert sent.failure == SessionFailure(Trouble.LOST, "timed out")
+    assert 1 <= len(sent.recipients) <= 3
+
+
+def test_records_without_content_do_not_outlast_the_time(
+    make: Make, server: SmtpServer, served: Credentials, tmp_path: Path
+) -> None:
+    context = served.context()
+    context.num_tickets = 0
+    context.keylog_filename = str(tmp_path / "keys")
+
+    def script(connection: socket.socket) -> None:
+        for reply in (b"220 hi\r\n", EHLO_REPLY):
+            connection.sendall(reply)
+            server.hear(connection)
+        connection.sendall(GO_AHEAD)
+        flood_of_tickets(context.wrap_socket(connection, server_side=True), tmp_path / "keys")
+
+    server.script = script
+    connector = make(timeout=0.5)
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+    begin = time.monotonic()
+    result = connector.ehlo(Ehlo(session))
+    assert time.monotonic() - begin < 2
+    assert result == SessionFailure(Trouble.LOST, "timed out")
+
+
+def test_messages_that_openssl_skips_do_not_outlast_the_time_of_the_handshake(probe: Look, server: SmtpServer) -> None:
+    """HelloRequest, which a client skips, without end (RFC 5246 section 7.4.1.1)."""
+
+    def script(connection: socket.socket) -> None:
+        for reply in (b"220 hi\r\n", EHLO_REPLY):
+            connection.sendall(reply)
+            server.hear(connection)
+        connection.sendall(GO_AHEAD)
+        connection.recv(4096)
+        connection.settimeout(1)
+        while True:
+            connection.sendall(b"\x16\x03\x03\x40\x00" + bytes(0x4000))
+
+    server.script = script
+    begin = time.monotonic()
+    assert failed(probe(server, timeout=0.5), "starttls", Trouble.HANDSHAKE) == "timed out"
+    assert time.monotonic() - begin < 2
+
+
+# --- the peer dies after any octet
+
+
+def converse(
+    connector: Connector, server: SmtpServer, sent: Message, *, within_tls: bool
+) -> tuple[list[str], SessionFailure | None, bool]:
+    """A whole session: which replies came, what befell it, and whether the message may have arrived."""
+    heard: list[str] = []
+    connected = connector.connect(Connect(server.address, server.port))
+    if isinstance(connected, SessionFailure):
+        return heard, connected, False
+    session = connected.session
+    try:
+        heard.append("greeting")
+        result: Reply | Secured | SessionFailure = connector.ehlo(Ehlo(session))
+        if isinstance(result, SessionFailure):
+            return heard, result, False
+        heard.append("EHLO")
+        if within_tls:
+            result = connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT))
+            if isinstance(result, SessionFailure):
+                return [*heard, *(["STARTTLS"] if result.kind is Trouble.HANDSHAKE else [])], result, False
+            heard += ["STARTTLS", "TLS"]
+            result = connector.ehlo(Ehlo(session))
+            if isinstance(result, SessionFailure):
+                return heard, result, False
+            heard.append("EHLO")
+        done = transmit(connector, session, sent)
+        heard += [
+            *(["MAIL"] if done.mail else []),
+            *(["RCPT"] * len(done.recipients)),
+            *(["DATA"] if done.data else []),
+            *(["."] if done.end else []),
+        ]
+        return heard, done.failure, done.committed
+    finally:
+        connector.close(Close(session))
+
+
+@pytest.fixture(scope="module")
+def brief(served: Credentials) -> ssl.SSLContext:
+    """A context with one certificate alone, and nothing after the server's Finished."""
+    key, certificate, *_ = served.file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")
+    file = served.file.with_name("brief.pem")
+    file.write_bytes(key + b"-----BEGIN CERTIFICATE-----" + certificate)
+    context = Credentials(file, served.chain[:1]).context()
+    context.num_tickets = 0
+    return context
+
+
+# asyncio of Python 3.10 forgets its own transport where the connection is lost at the end of the handshake
+@pytest.mark.filterwarnings("ignore:unclosed transport <asyncio.sslproto:ResourceWarning")
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize("within_tls", [False, True], ids=["clear", "tls"])
+def test_a_server_that_dies_after_any_octet_of_its_own(
+    make: Make,
+    server: SmtpServer,
+    brief: ssl.SSLContext,
+    *,
+    reset: bool,
+    within_tls: bool,
+) -> None:
+    connector = make(context=client_context("encrypt"))
+    sent = message(b"x\r\n", "a@client.example", "b@client.example")
+    lifetime, visit = 0, None
+    while visit is None or "QUIT" not in visit.said:
+        receiver = server.script = Receiver(brief if within_tls else None, lifetime=lifetime, reset=reset)
+        heard, failure, committed = converse(connector, server, sent, within_tls=within_tls)
+        server.settle()
+        visit = receiver.visits[-1]
+        said = [name for name in visit.said if name != "QUIT"]
+        if failure is not None and failure.kind is Trouble.UNREACHABLE:
+            assert heard == []  # the reset came before we knew of the connection
+            assert said in ([], ["greeting"])
+        elif failure is not None and failure.kind is Trouble.HANDSHAKE:
+            assert heard[-1] == "STARTTLS"
+            assert said in (heard, [*heard, "TLS"])  # the latter: it came before our Finished was sent
+        else:
+            assert heard == said, lifetime
+            assert (failure is None) is ("." in said)
+        if "." in said:
+            assert failure is None
+            assert not committed
+        elif visit.whole:
+            assert committed, lifetime
+        elif "DATA" not in said:
+            assert not committed, lifetime
+        lifetime += 1
+    assert lifetime > 80
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize("within_tls", [False, True], ids=["clear", "tls"])
+def test_a_server_that_dies_after_any_octet_of_the_message(
+    make: Make,
+    server: SmtpServer,
+    brief: ssl.SSLContext,
+    *,
+    reset: bool,
+    within_tls: bool,
+) -> None:
+    connector = make(context=client_context("encrypt"))
+    sent = message(b"Subject: x\r\n\r\n.\r\n")
+    wire = b"Subject: x\r\n\r\n..\r\n.\r\n"
+    for appetite in range(len(wire) + 1):
+        receiver = server.script = Receiver(brief if within_tls else None, appetite=appetite, reset=reset)
+        heard, failure, committed = converse(connector, server, sent, within_tls=within_tls)
+        server.settle()
+        assert receiver.visits[-1].content == wire[:appetite]
+        assert heard[-1] == "DATA"
+        assert failure is not None
+        assert failure.kind is Trouble.LOST
+        assert committed or appetite < len(wire)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize("within_tls", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize("appetite", [0, 1, 16_384, 1_000_000])
+def test_a_message_that_did_not_leave_is_not_committed(
+    make: Make,
+    server: SmtpServer,
+    brief: ssl.SSLContext,
+    appetite: int,
+    *,
+    reset: bool,
+    within_tls: bool,
+) -> None:
+    server.script = Receiver(brief if within_tls else None, appetite=appetite, reset=reset)
+    heard, failure, committed = converse(make(), server, message(LARGE), within_tls=within_tls)
+    assert heard[-1] == "DATA"
+    assert failure is not None
+    assert failure.kind is Trouble.LOST
+    assert not committed
+
+
+@pytest.mark.parametrize("within_tls", [False, True], ids=["clear", "tls"])
+def test_a_final_dot_that_the_system_does_not_take_is_not_committed(
+    make: Make, server: SmtpServer, brief: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, *, within_tls: bool
+) -> None:
+    """The server has reset the connection when the dot is due."""
+    content = b"x\r\n"
+    usual = smtp.blocks_of
+
+    def blocks_of(content: bytes) -> Iterator[bytes]:
+        yield from usual(content)
+        server.settle()
+        time.sleep(0.05)
+
+    monkeypatch.setattr(smtp if make.kind == "sync" else smtp_async, "blocks_of", blocks_of)
+    server.script = Receiver(brief if within_tls else None, appetite=len(content), reset=True)
+    heard, failure, committed = converse(make(), server, message(content), within_tls=within_tls)
+    assert heard[-1] == "DATA"
+    assert failure is not None
+    assert not committed
+
+
+@pytest.mark.parametrize("within_tls", [False, True], ids=["clear", "tls"])
+def test_committed_is_what_the_server_can_have(
+    make: Make, server: SmtpServer, brief: ssl.SSLContext, *, within_tls: bool
+) -> None:
+    """Messages about as large as all buffers together; the server reads when we have gone."""
+    gone = threading.Event()
+    connector = make(timeout=0.1, data_timeout=0.1)
+
+    def arrives(octets: int) -> bool:
+        gone.clear()
+        receiver = server.script = Receiver(brief if within_tls else None, patience=gone)
+        _, failure, committed = converse(connector, server, message(b"x" * octets), within_tls=within_tls)
+        gone.set()
+        server.settle()
+        assert failure is not None
+        assert committed is receiver.visits[-1].whole, octets
+        return committed
+
+    fits, too_large = 0, len(LARGE)
+    while too_large - fits > 30_000:
+        middle = (fits + too_large) // 2
+        if arrives(middle):
+            fits = middle
+        else:
+            too_large = middle
+    for octets in range(too_large, too_large + 60_000, 15_000):
+        arrives(octets)
+
+
+def test_committed_means_that_the_system_has_taken_the_last_octet(
+    server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system takes so many octets of the message, and then reports that the connection is lost."""
+
+    class Narrow(socket.socket):
+        left: int | None = None
+
+        def sendall(self, data: Any, flags: int = 0) -> None:
+            if self.left is not None:
+                part = bytes(data)[: self.left]
+                super().sendall(part)
+                self.left -= len(part)
+                if len(part) < len(data):
+                    raise ConnectionResetError("gone")
+            else:
+                super().sendall(data, flags)
+
+    sockets: list[Narrow] = []
+
+    def create_connection(*arguments: Any) -> socket.socket:
+        with contextlib.closing(connect(*arguments)) as connection:
+            sockets.append(Narrow(fileno=connection.detach()))
+        return sockets[-1]
+
+    connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    wire = b"a\r\n..\r\n.\r\n"
+    for taken in range(len(wire) + 1):
+        receiver = server.script = Receiver(appetite=len(wire), reset=True)
+        connector = SmtpConnector(ehlo_name="client.example", timeout=3)
+        session = opened(connector, server)
+
+        def getreply(session: Any = session, taken: int = taken) -> tuple[int, bytes]:
+            code, text = type(session).getreply(session)
+            if code == 354:
+                sockets[-1].left = taken
+            return code, text
+
+        session.getreply = getreply
+        sent = transmit(connector, session, message(b"a\n.\n"))
+        assert sent.failure is not None
+        assert sent.committed is (taken == len(wire))
+        assert sent.failure.detail != "gone" or taken < len(wire)
+        server.settle()
+        assert receiver.visits[-1].content == wire[:taken]
+
+
+# --- concurrency, cancellation, interrupts
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python ignores SIGINT where the shell has it ignored, as for programs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+STAGES = ["connect", "ehlo", "starttls", "tls", "ehlo in tls", "MAIL", "RCPT", "DATA", "message", "."]
+
+
+def stalled(server: SmtpServer, served: Credentials, stage: str) -> threading.Event:
+    """The server answers up to a stage, and then hears the connection out; the event says that it has come there."""
+    there = threading.Event()
+    context = served.context()
+
+    def script(connection: socket.socket) -> None:
+        def stop(at: str) -> None:
+            if at == stage:
+                there.set()
+                while connection.recv(4096):
+                    pass
+                raise OSError
+
+        stop("connect")
+        connection.sendall(b"220 hi\r\n")
+        server.hear(connection)
+        stop("ehlo")
+        connection.sendall(EHLO_REPLY)
+        server.hear(connection)
+        stop("starttls")
+        connection.sendall(GO_AHEAD)
+        stop("tls")
+        with context.wrap_socket(connection, server_side=True) as connection:  # noqa: PLR1704
+            for at, reply in (
+                ("ehlo in tls", b"250 mx\r\n"),
+                ("MAIL", b"250 ok\r\n"),
+                ("RCPT", b"250 ok\r\n"),
+                ("DATA", b"354 go\r\n"),
+            ):
+                server.hear(connection)
+                stop(at)
+                connection.sendall(reply)
+            if stage == "message":
+                there.set()
+                time.sleep(0.5)  # nothing is read, and the buffers are full
+                return
+            while server.hear(connection) != b".\r\n":
+                pass
+            stop(".")
+
+    server.script = script
+    return there
+
+
+def everything(connector: Connector, server: SmtpServer, content: bytes) -> None:
+    connected = connector.connect(Connect(server.address, server.port))
+    assert isinstance(connected, Connected)
+    connector.ehlo(Ehlo(connected.session))
+    connector.start_tls(StartTls(connected.session, None, TlsLevel.ENCRYPT))
+    connector.ehlo(Ehlo(connected.session))
+    transmit(connector, connected.session, message(content))
+    connector.close(Close(connected.session))
+
+
+async def everything_awaited(connector: AsyncSmtpConnector, server: SmtpServer, content: bytes) -> None:
+    connected = await connector.connect(Connect(server.address, server.port))
+    assert isinstance(connected, Connected)
+    await connector.ehlo(Ehlo(connected.session))
+    await connector.start_tls(StartTls(connected.session, None, TlsLevel.ENCRYPT))
+    await connector.ehlo(Ehlo(connected.session))
+    sent = message(content)
+    await connector.transmit(Transmit(connected.session, sent, sent.recipients))
+    await connector.close(Close(connected.session))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_task_that_is_cancelled_closes_its_connection(server: SmtpServer, served: Credentials, stage: str) -> None:
+    there = stalled(server, served, stage)
+    connector = AsyncSmtpConnector(ehlo_name="client.example", timeout=30)
+    content = LARGE if stage == "message" else b"x\r\n"
 
     async def cancelled() -> None:
-        task = asyncio.create_task(prober.probe(Probe(server.address, server.port, None)))
-        await asyncio.sleep(0.1)
+        task = asyncio.create_task(everything_awaited(connector, server, content))
+        while not there.is_set():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    before = descriptors()
     asyncio.run(cancelled())
     server.settle()
-    assert server.heard[:2] == [b"EHLO client.example\r\n", b"STARTTLS\r\n"]
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupt_closes_the_connection(
+    server: SmtpServer, served: Credentials, interruptible: None, stage: str
+) -> None:
+    there = stalled(server, served, stage)
+    connector = SmtpConnector(ehlo_name="client.example", timeout=30)
+    content = LARGE if stage == "message" else b"x\r\n"
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        there.wait(5)
+        time.sleep(0.05)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    before = descriptors()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        everything(connector, server, content)
+    thread.join()
+    server.settle()
+    assert descriptors() == before
+
+
+def test_whatever_is_raised_closes_the_connection(
+    make: Make, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    server.says(b"220 hi\r\n", b"250 mx\r\n")
+    connector = make()
+    before = descriptors()
+    session = opened(connector, server)
+    monkeypatch.setattr(smtp if make.kind == "sync" else smtp_async, "mail_argument", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        transmit(connector, session, message(b"x"))
+    if isinstance(connector, Blocking):
+        connector.run(asyncio.sleep(0))
+    server.settle()
+    assert descriptors() == before
+
+
+def test_no_thread_outlives_its_session(server: SmtpServer, served: Credentials) -> None:
+    server.script = Receiver(served.context())
+    before = threading.active_count()
+    everything(SmtpConnector(ehlo_name="client.example", timeout=3), server, b"x")
+    until = time.monotonic() + 3
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_one_connector_serves_many_threads(server: SmtpServer, served: Credentials) -> None:
+    connector = SmtpConnector(ehlo_name="client.example", timeout=3)
+    receiver = server.script = Receiver(served.context())
+    threads = [threading.Thread(target=everything, args=(connector, server, b"%d\r\n" % at)) for at in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.settle()
+    assert sorted(visit.content for visit in receiver.visits) == [b"%d\r\n.\r\n" % at for at in range(8)]
+
+
+def test_one_connector_serves_many_tasks(server: SmtpServer, served: Credentials) -> None:
+    connector = AsyncSmtpConnector(ehlo_name="client.example", timeout=3)
+    receiver = server.script = Receiver(served.context())
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(everything_awaited(connector, server, b"%d\r\n" % at) for at in range(8)))
+
+    asyncio.run(all_of_them())
+    server.settle()
+    assert sorted(visit.content for visit in receiver.visits) == [b"%d\r\n.\r\n" % at for at in range(8)]
 
 
 # --- misuse
 
 
 @pytest.mark.parametrize(
-    "effect",
-    [
-        Probe("mx.example", 25, None),
-        Probe("127.0.0.1", 0, None),
-        Probe("127.0.0.1", 65536, None),
-        Probe("127.0.0.1", 25, "192.0.2.1"),
-        Probe("127.0.0.1", 25, ""),
-    ],
+    "effect", [Connect("mx.example", 25), Connect("127.0.0.1", 0), Connect("127.0.0.1", 65536), Connect("", 25)]
 )
-def test_an_effect_that_can_not_be_is_misuse(effect: Probe) -> None:
+def test_an_endpoint_that_can_not_be_is_misuse(make: Make, effect: Connect) -> None:
     with pytest.raises(ValueError, match=r"."):
-        SmtpProber(ehlo_name="client.example").probe(effect)
+        make().connect(effect)
+
+
+@pytest.mark.parametrize("sni", ["192.0.2.1", "", "a b", "[192.0.2.1]"])
+def test_an_sni_that_can_not_be_is_misuse_before_anything_is_sent(make: Make, server: SmtpServer, sni: str) -> None:
+    server.says(b"220 hi\r\n", EHLO_REPLY, b"221 bye\r\n")
+    connector = make()
+    session = opened(connector, server)
     with pytest.raises(ValueError, match=r"."):
-        asyncio.run(AsyncSmtpProber(ehlo_name="client.example").probe(effect))
+        connector.start_tls(StartTls(session, sni, TlsLevel.MAY))
+    connector.close(Close(session))
+    server.settle()
+    assert server.heard == [HELLO, QUIT]
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"), [("smtp", ["asyncio", "aiosmtplib"]), ("replies", ["asyncio", "smtplib", "aiosmtplib"])]
+)
+def test_each_connector_needs_its_own_library_alone(module: str, absent: list[str]) -> None:
+    script = f"import sys, mailtlspolicy.adapters.{module}; print(*[name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize(
@@ -488,12 +1454,21 @@ def test_ehlo_takes_nothing_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         ehlo_argument(text)
     with pytest.raises(ValueError, match=r"."):
-        SmtpProber(ehlo_name=text)
+        SmtpConnector(ehlo_name=text)
 
 
-def test_a_timeout_is_positive() -> None:
-    with pytest.raises(ValueError, match="timeout"):
-        SmtpProber(ehlo_name="client.example", timeout=0)
+@pytest.mark.parametrize("name", ["timeout", "transmit_timeout", "data_timeout"])
+@pytest.mark.parametrize("kind", [SmtpConnector, AsyncSmtpConnector])
+def test_a_time_limit_is_positive(kind: type[SmtpConnector | AsyncSmtpConnector], name: str) -> None:
+    limits: dict[str, Any] = {name: 0}
+    with pytest.raises(ValueError, match=name):
+        kind(ehlo_name="client.example", **limits)
+
+
+def test_the_time_limits_are_those_of_rfc_5321() -> None:  # section 4.5.3.2
+    connector = SmtpConnector(ehlo_name="client.example")
+    assert connector.timeout >= 5 * 60
+    assert connector.data_timeout >= 10 * 60
 
 
 @pytest.mark.parametrize(
@@ -507,7 +1482,7 @@ def test_a_timeout_is_positive() -> None:
 )
 def test_the_system_name_is_a_full_one_or_none(monkeypatch: pytest.MonkeyPatch, fqdn: str, name: str | None) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: fqdn)
-    assert SmtpProber().ehlo_name == name
+    assert SmtpConnector().ehlo_name == name
 
 
 def test_an_address_literal_is_tagged_for_ipv6() -> None:
@@ -548,13 +1523,19 @@ def test_a_reply_ends_with_the_line_without_a_hyphen(octets: bytes, reply: Reply
         b" 250 x\r\n",
         b"250-a\r\nb\r\n",
         b"250-a\r\n251 b\r\n",
-        b"250 a\r\n250 b\r\n",
-        b"250 a\r\nx",
     ],
 )
 def test_what_is_no_reply_is_an_error(octets: bytes) -> None:
-    with pytest.raises(ReplyError):
+    with pytest.raises(ReplyError) as caught:
         ReplyParser().feed(octets)
+    assert not isinstance(caught.value, SurplusError)
+
+
+@pytest.mark.parametrize("surplus", [b"250 b\r\n", b"x", b"\r\n", b"\x16\x03\x01"])
+def test_what_follows_a_reply_is_an_error_that_keeps_it(surplus: bytes) -> None:
+    with pytest.raises(SurplusError) as caught:
+        ReplyParser().feed(b"250 a\r\n" + surplus)
+    assert caught.value.reply == Reply(250, ("a",))
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))

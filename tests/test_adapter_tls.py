@@ -172,6 +172,7 @@ def test_the_security_level_does_not_depend_on_the_system(level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_no_level_offers_anonymous_or_null_cipher_suites(level: str) -> None:  # RFC7672-8.2-b: may be, at `may`
+    # RFC3207-6-b, RFC7672-8.2-a: what gives no privacy, or no certificate, is not even offered
     descriptions = [str(cipher["description"]) for cipher in client_context(level).get_ciphers()]
     assert descriptions
     assert not [text for text in descriptions if "Au=None" in text or "Enc=None" in text]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from tests.fuzz import hostile_dns, hostile_peer, hostile_publisher
+from tests.fuzz import hostile_dns, hostile_peer, hostile_publisher, hostile_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +44,7 @@ TARGETS = {
     "tlsa-records": Target(hostile_peer.tlsa_records),
     "identifiers": Target(hostile_peer.identifiers),
     "hostile-dns": Target(hostile_dns.plan_once),
+    "hostile-session": Target(hostile_session.sessions),
     "sts-record": Target(hostile_publisher.records),
     "sts-policy": Target(hostile_publisher.policies),
     "sts-entry": Target(hostile_publisher.entries),

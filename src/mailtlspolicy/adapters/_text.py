@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 _MAX_TEXT = 200
 
 
@@ -15,7 +13,8 @@ def printable(octets: bytes) -> str:
 
 def reason(error: BaseException) -> str:
     """Why an operation failed, in a few words."""
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):  # two classes until Python 3.11
+    # asyncio, which not all adapters import, has one of its own until Python 3.11
+    if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
         return "timed out"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return printable(text.encode("utf-8", "replace"))

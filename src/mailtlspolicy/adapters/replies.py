@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import re
 
-from attrs import frozen
-
 from mailtlspolicy.adapters._text import printable
+from mailtlspolicy.delivery.session import Reply
 
 MAX_LINE = 2048  # octets; RFC 5321 section 4.5.3.1.5 has 512, servers exceed it, Postfix reads 2048
 MAX_LINES = 128  # servers announce some twenty extensions; banners of a few dozen lines are met
@@ -30,25 +29,16 @@ class ReplyError(Exception):
     """What the server sends is not an SMTP reply, or more than one."""
 
 
-@frozen
-class Reply:
-    """One reply: its code, and the text of its lines."""
+class SurplusError(ReplyError):
+    """Octets follow the reply that was awaited.
 
-    code: int
-    lines: tuple[str, ...]
+    Attributes:
+        reply: that reply.
+    """
 
-    @property
-    def success(self) -> bool:
-        """Whether the first digit is 2."""
-        return 200 <= self.code <= 299
-
-    @property
-    def keywords(self) -> tuple[str, ...]:
-        """The keywords of a reply to EHLO, upper case: the first word of every line but the first (section 4.1.1.1)."""
-        return tuple(line.split(None, 1)[0].upper() for line in self.lines[1:] if line.strip())
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.lines[-1]}".rstrip()
+    def __init__(self, reply: Reply) -> None:
+        super().__init__("the server sent more than one reply")
+        self.reply = reply
 
 
 class ReplyParser:
@@ -63,15 +53,17 @@ class ReplyParser:
         """Take what was received; return the reply when it is whole, None while it is not.
 
         Raises:
-            ReplyError: this is no reply, too long a one, or something follows it. Nothing may: the server speaks when
-                it is spoken to, and behind the reply to STARTTLS an attacker would do so (RFC 3207 section 4).
+            ReplyError: this is no reply, or too long a one.
+            SurplusError: something follows it. Nothing may: the server speaks when it is spoken to, and behind the
+                reply to STARTTLS an attacker would do so (RFC 3207 section 4).
         """
         *lines, self._pending = (self._pending + octets).split(b"\n")
         for index, line in enumerate(lines, 1):
             if self._is_last(line.removesuffix(b"\r")):
+                reply = Reply(self._code, tuple(self._lines))
                 if index < len(lines) or self._pending:
-                    raise ReplyError("the server sent more than one reply")
-                return Reply(self._code, tuple(self._lines))
+                    raise SurplusError(reply)
+                return reply
         if len(self._pending) > MAX_LINE:
             raise ReplyError(f"a line of a reply has more than {MAX_LINE} octets")
         return None

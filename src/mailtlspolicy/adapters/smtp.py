@@ -1,47 +1,71 @@
-"""A probing SMTP client, synchronous and for asyncio: connect, EHLO, STARTTLS, look at the certificates, QUIT.
+"""SMTP sessions on the standard library's `smtplib`: what the effects of `delivery.session` ask of a connection.
 
-- No mail is ever announced: MAIL is not among the commands.
-- STARTTLS is asked for only where it is announced, and only a 220 permits the handshake (RFC 3207 section 4).
-- Octets behind a reply are an attack or a fault, and end the probe. Cleartext is read straight from the socket, and
-  what was not read by the time of the handshake meets TLS, so nothing can be smuggled into the session.
-- Nothing is verified here: the chain is handed over as presented.
-- Every reply, and the probe as a whole, is bounded.
+- A reply is read straight from the socket, by the rules of `adapters.replies`. So nothing that came in clear is left in
+  a buffer when TLS begins, and octets behind the reply to STARTTLS are noticed (RFC 3207 section 4).
+- Only a 220 permits the handshake. Nothing is verified here: the chain is handed over as presented.
+- Every step has a time limit that holds whatever the peer does, and what it may send is bounded.
+- The final dot is sent on its own, so that a connection lost before it is known to be one: the server can not have
+  taken the message.
 
-The dialogue is a generator that does no I/O, so that both clients speak alike.
+A connector has no state: the `session` of an effect holds the connection.
 
->>> prober = SmtpProber(ehlo_name="client.example", timeout=5)
->>> prober.probe(Probe("127.0.0.1", 1, "mx.example")).stage
-<ProbeStage.CONNECT: 'connect-failed'>
+>>> connector = SmtpConnector(ehlo_name="client.example", timeout=5)
+>>> connector.connect(Connect("127.0.0.1", 1)).kind
+<Trouble.UNREACHABLE: 'unreachable'>
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
+import re
+import smtplib
 import socket
 import time
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from mailtlspolicy.adapters._cut import cut_after, shake_hands
+from mailtlspolicy.adapters._cut import Watchdog
 from mailtlspolicy.adapters._text import reason
-from mailtlspolicy.adapters.replies import Reply, ReplyError, ReplyParser
+from mailtlspolicy.adapters.replies import ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.tls import client_context, presented_chain
-from mailtlspolicy.effects import Probe, Probed, ProbeFailure, ProbeStage
+from mailtlspolicy.delivery.requiretls import KEYWORD
+from mailtlspolicy.delivery.session import (
+    DATA_WANTED,
+    Close,
+    Connect,
+    Connected,
+    Ehlo,
+    Reply,
+    Secured,
+    SessionFailure,
+    StartTls,
+    Transmit,
+    Transmitted,
+    Trouble,
+)
 from mailtlspolicy.names import canonical, canonical_address
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Iterator
+
+    from attrs import Attribute
 
     from mailtlspolicy.levels import TlsLevel
 
-MAX_TIMEOUT = 3600  # seconds; more than twice what RFC 5321 section 4.5.3.2 gives any command
+MAX_TIMEOUT = 86_400  # seconds; no server is worth more than a day
+CONNECT_SECONDS = 30.0  # how long a connection may take to come about; RFC 5321 gives no number, Postfix takes this one
 QUIT_SECONDS = 2.0  # how long the reply to QUIT is waited for: nothing depends on it
-_CHUNK = 4096  # octets read at once
-_EHLO_UNKNOWN = {500, 502}  # the server does not know the command, hence no extension (RFC 5321 section 3.2)
+READ_OCTETS = 4096  # at once
+BLOCK_OCTETS = 65_536  # of content, for which the time limit of a step holds (RFC 5321 section 4.5.3.2.5)
+
+EHLO_UNKNOWN = {500, 502}  # the server does not know the command, hence no extension (RFC 5321 section 3.2)
+READY_FOR_TLS = 220
+END_OF_DATA = b".\r\n"  # the CRLF before it ends the last line (RFC 5321 section 4.1.1.4)
+
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_DOT = re.compile(rb"^\.", re.MULTILINE)
 
 
 def address_literal(address: str) -> str:
@@ -82,250 +106,387 @@ def system_name() -> str | None:
     return None if name.endswith((".localdomain", ".localhost", ".arpa")) else name
 
 
-@frozen
-class _Say:
-    """Send octets, perhaps none, and receive some."""
-
-    octets: bytes
-    seconds: float = math.inf
-
-
-@frozen
-class _StartTls:
-    """Do the handshake."""
-
-
-_T = TypeVar("_T")
-_Step: TypeAlias = "_Say | _StartTls"
-_Done: TypeAlias = "bytes | Probed | OSError"
-_Dialogue: TypeAlias = "Generator[_Step, _Done, Probed | ProbeFailure]"
-
-
-def _dialogue(ehlo_name: str) -> _Dialogue:
-    """Yield steps, be sent what was received, the session, or the error that befell; return what came of it all."""
-    stage = ProbeStage.GREETING
-    try:
-        reply = yield from _command(b"")
-        if not reply.success:
-            return (yield from _leave(ProbeFailure(stage, str(reply))))
-        reply = yield from _command(b"EHLO " + ehlo_name.encode("ascii") + b"\r\n")
-        if reply.code in _EHLO_UNKNOWN:
-            return (yield from _leave(ProbeFailure(ProbeStage.STARTTLS_ABSENT, str(reply))))
-        if not reply.success:
-            return (yield from _leave(ProbeFailure(stage, str(reply))))
-        if "STARTTLS" not in reply.keywords:
-            return (yield from _leave(ProbeFailure(ProbeStage.STARTTLS_ABSENT)))
-        stage = ProbeStage.STARTTLS_REFUSED
-        reply = yield from _command(b"STARTTLS\r\n")
-        if reply.code != 220:
-            return (yield from _leave(ProbeFailure(stage, str(reply))))
-        stage = ProbeStage.HANDSHAKE
-        probed = _unless_error((yield _StartTls()), Probed)
-    except (OSError, ReplyError) as error:
-        return ProbeFailure(stage, reason(error))
-    return (yield from _leave(probed))
-
-
-def _unless_error(done: _Done, kind: type[_T]) -> _T:
-    if isinstance(done, OSError):
-        raise done
-    assert isinstance(done, kind)
-    return done
-
-
-def _command(octets: bytes) -> Generator[_Step, _Done, Reply]:
-    parser = ReplyParser()
-    while True:
-        received = _unless_error((yield _Say(octets)), bytes)
-        if not received:
-            raise ConnectionError("the server closed the connection")
-        reply = parser.feed(received)
-        if reply is not None:
-            return reply
-        octets = b""
-
-
-def _leave(result: Probed | ProbeFailure) -> _Dialogue:
-    """Say QUIT, whatever comes of it (RFC 5321 section 4.1.1.10)."""
-    yield _Say(b"QUIT\r\n", QUIT_SECONDS)
-    return result
-
-
-def _probed(session: ssl.SSLSocket | ssl.SSLObject) -> Probed:
-    cipher = session.cipher()
-    return Probed(presented_chain(session), session.version() or "", cipher[0] if cipher else "")
-
-
-def _checked(effect: Probe) -> Probe:
-    if not 1 <= effect.port <= 65535:
-        raise ValueError(f"a port is 1 to 65535, not {effect.port}")
-    sni = None if effect.sni is None else canonical(effect.sni)
-    return Probe(canonical_address(effect.address), effect.port, sni, effect.level)
-
-
 def _ehlo_name(text: str | None) -> str | None:
     return system_name() if text is None else ehlo_argument(text)
 
 
+def _check_seconds(_: object, attribute: Attribute[float], value: float) -> None:
+    if not 0 < value <= MAX_TIMEOUT:
+        raise ValueError(f"{attribute.name} is more than 0 seconds and at most {MAX_TIMEOUT}")
+
+
 @frozen(kw_only=True)
-class _Prober:
-    """What both probing clients share.
+class SmtpClient:
+    """What the connectors of this module and of `adapters.smtp_async` share.
+
+    The time limits are by default at least those of RFC 5321 section 4.5.3.2; who only looks at a server needs less.
 
     Attributes:
         ehlo_name: the argument of EHLO, a fully-qualified domain name or an address literal (RFC 5321 section 2.3.5).
             The default, asked for once, is the system's name; None, where it has none, stands for the literal of the
             address that a connection comes from.
-        timeout: seconds that one probe may take as a whole.
+        timeout: seconds that each step may take: the greeting, a command with its reply, STARTTLS with the handshake,
+            64 KiB of content. A connection has to come about within this, and within 30 seconds.
+        transmit_timeout: seconds that a transaction may take as a whole, up to the end of the message. RFC 5321 knows
+            limits of the steps alone; but a server that takes its time at each would hold a large message for days.
+        data_timeout: seconds that the reply to the message itself is waited for after that. With too few a message is
+            sent again that was taken.
         context: makes the TLS context for a level.
 
     Raises:
-        ValueError: the name is not fit for EHLO, or the timeout is not positive.
+        ValueError: the name is not fit for EHLO, or a time limit is not positive.
     """
 
     ehlo_name: str | None = field(default=None, converter=_ehlo_name)
-    timeout: float = 30.0
+    timeout: float = field(default=300.0, validator=_check_seconds)
+    transmit_timeout: float = field(default=7200.0, validator=_check_seconds)
+    data_timeout: float = field(default=600.0, validator=_check_seconds)
     context: Callable[[TlsLevel], ssl.SSLContext] = field(default=client_context, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        if not 0 < self.timeout <= MAX_TIMEOUT:
-            raise ValueError(f"timeout is more than 0 seconds and at most {MAX_TIMEOUT}")
+    @property
+    def connect_seconds(self) -> float:
+        """How long a connection may take to come about."""
+        return min(self.timeout, CONNECT_SECONDS)
 
-    def _dialogue(self, sock: socket.socket) -> _Dialogue:
-        return _dialogue(self.ehlo_name or address_literal(sock.getsockname()[0].partition("%")[0]))
+    @property
+    def quit_seconds(self) -> float:
+        """How long the reply to QUIT is waited for."""
+        return min(self.timeout, QUIT_SECONDS)
+
+    def name_from(self, address: str) -> str:
+        """The argument of EHLO on a connection that comes from this address."""
+        return self.ehlo_name or address_literal(address.partition("%")[0])
+
+    def tls_for(self, effect: StartTls) -> tuple[ssl.SSLContext, str | None]:
+        """The context and the SNI of a session.
+
+        Raises:
+            ValueError: the SNI is no domain name.
+        """
+        sni = None if effect.sni is None else canonical(effect.sni)
+        return self.context(effect.level), sni
 
 
-class SmtpProber(_Prober):
-    """A probing client that blocks. Its values are immutable, so threads can share one."""
+def endpoint(effect: Connect) -> tuple[str, int]:
+    """The address and the port to connect to.
+
+    Raises:
+        ValueError: the address or the port is none.
+    """
+    if not 1 <= effect.port <= 65535:
+        raise ValueError(f"a port is 1 to 65535, not {effect.port}")
+    return canonical_address(effect.address), effect.port
+
+
+def announces_nothing(reply: Reply) -> Reply:
+    """A reply to HELO, of which no line but the first has a meaning."""
+    return Reply(reply.code, reply.lines[:1])
+
+
+def secured(tls: ssl.SSLSocket | ssl.SSLObject) -> Secured:
+    """What there is to tell of a session after its handshake."""
+    cipher = tls.cipher()
+    return Secured(presented_chain(tls), tls.version() or "", cipher[0] if cipher else "")
+
+
+def with_line_ends(content: bytes) -> bytes:
+    """A message as it is sent: every line, the last one too, ends in CRLF (RFC 5321 section 2.3.8)."""
+    content = _BARE.sub(b"\r\n", content)
+    return content if content.endswith(b"\r\n") else content + b"\r\n"
+
+
+def blocks_of(content: bytes) -> Iterator[bytes]:
+    """A message in pieces, lines that begin with a dot given another (RFC 5321 section 4.5.2)."""
+    stuffed = _DOT.sub(b"..", content)
+    for at in range(0, len(stuffed), BLOCK_OCTETS):
+        yield stuffed[at : at + BLOCK_OCTETS]
+
+
+def mail_argument(effect: Transmit, keywords: tuple[str, ...], content: bytes) -> str:
+    """The reverse-path, and the parameters that a server wants to know (RFC 5321 section 4.1.1.2)."""
+    words = [f"FROM:<{effect.message.sender}>"]
+    if "SIZE" in keywords:
+        words.append(f"SIZE={len(content)}")  # without the dots that are added (RFC 1870 section 3)
+    if "8BITMIME" in keywords and not content.isascii():
+        words.append("BODY=8BITMIME")  # RFC 6152 section 2
+    if effect.requiretls:
+        words.append(KEYWORD)
+    return " ".join(words)
+
+
+def rcpt_argument(recipient: str) -> str:
+    """A forward-path (RFC 5321 section 4.1.1.3)."""
+    return f"TO:<{recipient}>"
+
+
+@define
+class Progress:
+    """How far a transaction has come; the same as a `Transmitted`, as it grows.
+
+    `asked` is for how many recipients there was a RCPT.
+    """
+
+    mail: Reply | None = None
+    asked: int = 0
+    recipients: list[Reply] = field(factory=list)
+    data: Reply | None = None
+    end: Reply | None = None
+    failure: SessionFailure | None = None
+    committed: bool = False
+
+    def fail(self, error: Exception) -> None:
+        """Note what ended the connection.
+
+        A server that says good-bye behind its last reply has answered all the same: "550 no such user", and then "421
+        too many errors" (RFC 5321 section 3.8).
+        """
+        self.failure = lost(error)
+        if not isinstance(error, SurplusError):
+            return
+        if self.mail is None:
+            self.mail = error.reply
+        elif len(self.recipients) < self.asked:
+            self.recipients.append(error.reply)
+        elif self.data is None:
+            self.data = error.reply
+        else:
+            self.end = error.reply
+
+    def transmitted(self) -> Transmitted:
+        """What has come of it."""
+        return Transmitted(
+            mail=self.mail,
+            recipients=tuple(self.recipients),
+            data=self.data,
+            end=self.end,
+            failure=self.failure,
+            committed=self.committed and self.end is None,
+        )
+
+
+def lost(error: Exception, kind: Trouble = Trouble.LOST) -> SessionFailure:
+    """The failure that an error amounts to."""
+    cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else None
+    return SessionFailure(kind, reason(cause or error))
+
+
+# --- by `smtplib` -----------------------------------------------------------------------------------------------------
+
+
+class SmtpConnector(SmtpClient):
+    """A connector that blocks. Its values are immutable, so threads can share one.
+
+    An exception, KeyboardInterrupt for one, closes the connection that it hits.
+    """
 
     __slots__ = ()
 
-    def probe(self, effect: Probe) -> Probed | ProbeFailure:
-        """Probe one server; whatever goes wrong in the world is a `ProbeFailure`.
+    def connect(self, effect: Connect) -> Connected | SessionFailure:
+        """Connect and await the greeting.
 
         Raises:
-            ValueError: the address, the port or the SNI of the effect is none.
+            ValueError: the address or the port is none.
         """
-        effect = _checked(effect)
-        deadline = time.monotonic() + self.timeout
-        try:
-            connection = _Connection(socket.create_connection((effect.address, effect.port), self.timeout), deadline)
-        except OSError as error:
-            return ProbeFailure(ProbeStage.CONNECT, reason(error))
-        context = self.context(effect.level)
-        with contextlib.closing(connection):
-            dialogue = self._dialogue(connection.sock)
+        server = endpoint(effect)
+        with _held(_Session()) as session:
             try:
-                step = next(dialogue)
-                while True:
-                    step = dialogue.send(connection.perform(step, context, effect.sni))
-            except StopIteration as stop:
-                result: Probed | ProbeFailure = stop.value
-                return result
+                session.open(server, self.connect_seconds)
+                session.local_hostname = self.name_from(session.address)
+            except OSError as error:
+                session.close()
+                return lost(error, Trouble.UNREACHABLE)
+            try:
+                return Connected(session, session.hear(self.timeout))
+            except (OSError, ReplyError) as error:
+                return lost(error)
+
+    def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        """Say EHLO, or HELO where that is unknown."""
+        with _held(effect.session) as session:
+            session.keywords = ()  # what was learned before counts no more (RFC 3207 section 4.2)
+            try:
+                reply = session.say("EHLO", session.local_hostname, self.timeout)
+                if reply.code in EHLO_UNKNOWN:
+                    return announces_nothing(session.say("HELO", session.local_hostname, self.timeout))
+            except (OSError, ReplyError) as error:
+                return lost(error)
+            if reply.success:
+                session.keywords = reply.keywords
+            return reply
+
+    def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        """Ask for STARTTLS and, after a 220, do the handshake.
+
+        Raises:
+            ValueError: the SNI is no domain name.
+        """
+        context, sni = self.tls_for(effect)
+        end = time.monotonic() + self.timeout
+        with _held(effect.session) as session:
+            try:
+                reply = session.say("STARTTLS", "", self.timeout)
+            except SurplusError as error:
+                return lost(error, Trouble.INJECTED)
+            except (OSError, ReplyError) as error:
+                return lost(error)
+            if reply.code != READY_FOR_TLS:
+                return reply
+            try:
+                return session.secure(context, sni, max(end - time.monotonic(), 0))
+            except OSError as error:
+                session.close()  # without QUIT: the server expects TLS (RFC 3207 section 4)
+                return lost(error, Trouble.HANDSHAKE)
+
+    def transmit(self, effect: Transmit) -> Transmitted:
+        """Send a message in one transaction."""
+        progress = Progress()
+        with _held(effect.session) as session:
+            try:
+                self._transact(session, effect, progress)
+            except (OSError, ReplyError) as error:
+                progress.fail(error)
+        return progress.transmitted()
+
+    def _transact(self, session: _Session, effect: Transmit, progress: Progress) -> None:
+        end = time.monotonic() + self.transmit_timeout
+
+        def seconds() -> float:
+            return min(self.timeout, end - time.monotonic())
+
+        content = with_line_ends(effect.message.content)
+        progress.mail = session.say("MAIL", mail_argument(effect, session.keywords, content), seconds())
+        if not progress.mail.success:
+            return
+        for recipient in effect.recipients:
+            progress.asked += 1
+            progress.recipients.append(session.say("RCPT", rcpt_argument(recipient), seconds()))
+        if not any(reply.success for reply in progress.recipients):
+            return
+        progress.data = session.say("DATA", "", seconds())
+        if progress.data.code != DATA_WANTED:
+            return
+        for block in blocks_of(content):
+            session.put(block, seconds())
+        session.put(END_OF_DATA, seconds())
+        progress.committed = True
+        progress.end = session.hear(self.data_timeout)
+
+    def close(self, effect: Close) -> None:
+        """End the connection; without QUIT if it has ended, or is of no use, already."""
+        with _held(effect.session) as session:
+            if session.sock is not None:
+                with contextlib.suppress(OSError, ReplyError):
+                    session.say("QUIT", "", self.quit_seconds)
+                session.close()
 
 
-class _Connection:
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self.sock = sock
-        self._deadline = deadline
+@contextlib.contextmanager
+def _held(session: _Session) -> Iterator[_Session]:
+    """Close the connection if an exception goes by."""
+    try:
+        yield session
+    except BaseException:
+        session.close()
+        raise
 
-    def perform(self, step: _Step, context: ssl.SSLContext, sni: str | None) -> _Done:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            return TimeoutError()
-        try:
-            if isinstance(step, _StartTls):
-                session = context.wrap_socket(self.sock, server_hostname=sni, do_handshake_on_connect=False)
-                self.sock = session
-                shake_hands(session, left)
-                return _probed(session)
-            seconds = min(left, step.seconds)
-            self.sock.settimeout(seconds)
-            with cut_after(self.sock, seconds):
-                self.sock.sendall(step.octets)
-                return self.sock.recv(_CHUNK)
-        except OSError as error:
-            return error
+
+class _Session(smtplib.SMTP):
+    """A connection on which `smtplib` speaks, while our own rules say what is a reply and how long a step may take.
+
+    What raises an exception also closes the connection.
+
+    Attributes:
+        keywords: what the server announced in this state of the session.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(local_hostname="")
+        self.keywords: tuple[str, ...] = ()
+        self._reply: Reply | None = None
+        self._end = 0.0
+        self._watchdog: Watchdog | None = None  # within TLS: what comes in clear is bounded by the socket's own timeout
+
+    def open(self, server: tuple[str, int], seconds: float) -> None:
+        self.sock = socket.create_connection(server, seconds)
+        # The final dot goes out at once, though there may be content that is not acknowledged
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def address(self) -> str:
+        """The address that the connection comes from."""
+        assert self.sock is not None
+        return str(self.sock.getsockname()[0])
+
+    def say(self, command: str, argument: str, seconds: float) -> Reply:
+        """Send a command, return the reply."""
+        with self._within(seconds):
+            self.docmd(command, argument)
+        assert self._reply is not None
+        return self._reply
+
+    def hear(self, seconds: float) -> Reply:
+        """Return a reply to what was sent already."""
+        with self._within(seconds):
+            self.getreply()
+        assert self._reply is not None
+        return self._reply
+
+    def put(self, octets: bytes, seconds: float) -> None:
+        """Hand octets over to the system, all of them."""
+        with self._within(seconds):
+            self.send(octets)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Read one reply; `smtplib` calls this."""
+        parser = ReplyParser()
+        reply = None
+        while reply is None:
+            assert self.sock is not None
+            left = self._end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.sock.settimeout(left)
+            octets = self.sock.recv(READ_OCTETS)
+            if not octets:
+                raise ConnectionError("the server closed the connection")
+            reply = parser.feed(octets)
+        self._reply = reply
+        return reply.code, "\n".join(reply.lines).encode()
+
+    def secure(self, context: ssl.SSLContext, sni: str | None, seconds: float) -> Secured:
+        """Do the handshake."""
+        assert self.sock is not None
+        self.sock.getpeername()  # raises if the connection is lost; what is to come would then leak (until Python 3.13)
+        tls = context.wrap_socket(self.sock, server_hostname=sni, do_handshake_on_connect=False)
+        self.sock, self._watchdog = tls, Watchdog(tls)
+        self.keywords = ()
+        with self._within(seconds):
+            tls.do_handshake()
+        return secured(tls)
 
     def close(self) -> None:
-        self.sock.close()
+        """Close the connection."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        super().close()
 
-
-class AsyncSmtpProber(_Prober):
-    """A probing client for asyncio."""
-
-    __slots__ = ()
-
-    async def probe(self, effect: Probe) -> Probed | ProbeFailure:
-        """Probe one server; whatever goes wrong in the world is a `ProbeFailure`.
-
-        Raises:
-            ValueError: the address, the port or the SNI of the effect is none.
-        """
-        effect = _checked(effect)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.timeout
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """Bound what is done; what is raised closes the connection, and is `TimeoutError` if the time is up."""
+        self._end = time.monotonic() + seconds
         try:
-            sock = socket.socket(socket.AF_INET6 if ":" in effect.address else socket.AF_INET, socket.SOCK_STREAM)
-        except OSError as error:  # no descriptor left, or no such address family here
-            return ProbeFailure(ProbeStage.CONNECT, reason(error))
-        context = self.context(effect.level)
-        connection = _AsyncConnection(sock, deadline)
-        try:
-            sock.setblocking(False)
-            try:
-                await asyncio.wait_for(loop.sock_connect(sock, (effect.address, effect.port)), self.timeout)
-                dialogue = self._dialogue(sock)
-            except (OSError, asyncio.TimeoutError) as error:
-                return ProbeFailure(ProbeStage.CONNECT, reason(error))
-            try:
-                step = next(dialogue)
-                while True:
-                    step = dialogue.send(await connection.perform(step, context, effect.sni))
-            except StopIteration as stop:
-                result: Probed | ProbeFailure = stop.value
-                return result
-        finally:
-            await connection.close()
-
-
-class _AsyncConnection:
-    """A socket, until a TLS transport takes it over: so no stream buffers cleartext across the handshake."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock: socket.socket | None = sock
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._deadline = deadline
-
-    async def perform(self, step: _Step, context: ssl.SSLContext, sni: str | None) -> _Done:
-        left = self._deadline - asyncio.get_running_loop().time()
-        try:
-            if isinstance(step, _StartTls):
-                return await asyncio.wait_for(self._start_tls(context, sni), left)
-            return await asyncio.wait_for(self._say(step.octets), min(left, step.seconds))
-        except asyncio.TimeoutError:  # which is `TimeoutError` since Python 3.11
-            return TimeoutError()
+            if self.sock is None:
+                raise ConnectionError("the connection is closed")
+            if seconds <= 0:
+                raise TimeoutError
+            self.sock.settimeout(seconds)
+            with contextlib.nullcontext() if self._watchdog is None else self._watchdog.over(seconds):
+                yield
         except OSError as error:
-            return error
-
-    async def _start_tls(self, context: ssl.SSLContext, sni: str | None) -> Probed:
-        sock, self._sock = self._sock, None  # asyncio closes it, whatever happens
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=sni or "")
-        self._streams = reader, writer
-        return _probed(writer.get_extra_info("ssl_object"))
-
-    async def _say(self, octets: bytes) -> bytes:
-        if self._streams is not None:
-            reader, writer = self._streams
-            writer.write(octets)
-            return await reader.read(_CHUNK)
-        loop = asyncio.get_running_loop()
-        assert self._sock is not None
-        await loop.sock_sendall(self._sock, octets)
-        return await loop.sock_recv(self._sock, _CHUNK)
-
-    async def close(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-        if self._streams is not None:
-            self._streams[1].transport.abort()  # a peer that does not answer close_notify is not waited for
-            await asyncio.sleep(0)
+            self.close()
+            if time.monotonic() >= self._end:
+                raise TimeoutError from error
+            raise
+        except BaseException:
+            self.close()
+            raise
