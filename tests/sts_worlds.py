@@ -14,12 +14,13 @@ from mailtlspolicy.engine import AsyncEngine, keep_order
 from mailtlspolicy.fetching import AsyncResponse
 from mailtlspolicy.stores import AsyncMemoryStore
 from mailtlspolicy.sts import Policy, parse_policy
+from tests.sessions import AsyncConnections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mailtlspolicy import Config
-    from mailtlspolicy.effects import Answer, Fetch, Lookup, LookupFailure, Probe, Probed, ProbeFailure
+    from mailtlspolicy.effects import Answer, Fetch, Lookup, LookupFailure
     from mailtlspolicy.fetching import Response
     from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
     from mailtlspolicy.sts import Entry
@@ -68,10 +69,6 @@ class AsyncParts:
         await asyncio.sleep(0)
         return self.world.resolver.lookup(question)
 
-    async def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        await asyncio.sleep(0)
-        return self.world.connector.probe(probe)
-
     async def fetch(self, request: Fetch) -> AsyncResponse | FetchFailure:
         await asyncio.sleep(0)
         response = self.world.fetcher.fetch(request)
@@ -93,7 +90,7 @@ def async_engine(world: World, config: Config, store: AsyncPolicyStore | None = 
         parts,
         fetcher=parts,
         store=AsyncMemoryStore(world.cache) if store is None else store,
-        connector=parts,
+        connector=AsyncConnections(world.connector),
         trust=world.trust,
         shuffle=keep_order,
         clock=lambda: world.now or NOW,

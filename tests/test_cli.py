@@ -150,8 +150,20 @@ def test_a_doubtful_setting_is_warned_of_and_obeyed(run: Any, world: Path) -> No
         ["plan", "client.test", "--world", "tour", "--set", "sts=no"],
         ["plan", "client.test", "--world", "tour", "--set", "sts_mode=enforce"],
         ["plan", "client.test", "--world", "tour", "--store"],
+        ["simulate", "client.test"],
+        ["simulate", "client.test", "--resolver", "127.0.0.1"],
+        ["simulate", "client.test", "--world", "{tmp}/missing.json"],
+        ["simulate", "signed.example", "--world", "tour", "--sender", "no mailbox"],
+        ["simulate", "signed.example", "--world", "tour", "--recipient", "a", "--recipient", "a"],
+        ["simulate", "signed.example", "--world", "tour", "--recipient", "a@x\r\nDATA"],
+        ["simulate", "user@signed.example", "--world", "tour"],
+        ["simulate", "signed.example", "--world", "tour", "--record", "{tmp}/record.json"],
+        ["simulate", "signed.example", "--world", "tour", "--set", "cleartext_retry=always"],
+        ["simulate", "signed.example", "--world", "tour", "--set", "max_attempts=0"],
+        ["plan", "signed.example", "--world", "tour", "--requiretls=yes"],
         ["sts"],
         ["sts", "client.test", "--world", "{tmp}/missing.json"],
+        ["sts", "client.test", "--world", "tour", "--requiretls"],
         ["sts", "client.test", "--world", "tour", "--explain"],
         ["refresh", "--world", "tour", "--resolver", "127.0.0.1"],
         ["refresh", "--world", "{tmp}/broken.json"],
@@ -183,6 +195,133 @@ def test_a_record_of_a_run_replays_to_the_same_answer(run: Any, world: Path, tmp
     for command in ("plan", "check"):
         live = run(command, "client.test", "--world", world, "--json", "--record", record)
         assert run(command, "client.test", "--world", record, "--json") == live
+
+
+# --- simulate and the wishes of a message
+
+SERVERS: dict[str, Any] = {
+    "open": {},
+    "clear": {"starttls": "absent"},
+    "broken": {"starttls": "fail"},
+    "refusing": {"replies": {"MAIL": "550 5.7.1 not you"}},
+    "busy": {"replies": {"RCPT": [250, "450 4.2.0 later"]}},
+    "down": {"connect": "refused"},
+    "lost": {"drop_after": "."},
+}
+MAIL = {
+    "now": "2026-01-01T00:00:00Z",
+    "zones": {
+        **ZONES,
+        **{
+            f"{name}.test": {"security": "insecure", "records": ["@ MX 10 mx", f"mx A 192.0.2.1{number}"]}
+            for number, name in enumerate(SERVERS)
+        },
+    },
+    "servers": {
+        **DATA["servers"],  # type: ignore[dict-item]  # mypy takes DATA for an object
+        **{f"192.0.2.1{number}": {"25": server} for number, server in enumerate(SERVERS.values())},
+    },
+}
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Path:
+    path = tmp_path / "mail.json"
+    path.write_text(json.dumps(MAIL))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("domain", "words", "status", "end"),
+    [
+        ("client", (), 0, "delivered to mx.client.test, verified"),
+        ("bad", (), 1, "deferred: status 4.7.5"),
+        ("null", (), 1, "bounced: status 5.1.10"),
+        ("gone", (), 1, "bounced: status 5.1.2"),
+        ("open", (), 0, "delivered to mx.open.test, untrusted"),
+        ("clear", (), 0, "delivered to mx.clear.test, cleartext"),
+        ("broken", (), 0, "delivered to mx.broken.test, cleartext"),
+        ("broken", ("--set", "cleartext_retry=later"), 1, "deferred: status 4.7.5"),
+        ("broken", ("--set", "cleartext_retry=never"), 1, "deferred: status 4.7.5"),
+        ("refusing", (), 1, "bounced: status 5.7.1"),
+        ("busy", (), 0, "delivered to mx.busy.test, untrusted"),
+        ("busy", ("--recipient", "a@busy.test", "--recipient", "b@busy.test"), 1, "deferred: status 4.2.0"),
+        ("down", (), 1, "deferred: status 4.4.1"),
+        ("lost", (), 1, "deferred: status 4.4.2"),
+        ("good", ("--tls-optional",), 0, "delivered to mx.client.test, untrusted"),
+        ("bad", ("--tls-optional",), 0, "delivered to bad.test, untrusted"),  # RFC8689-3-a
+        ("open", ("--requiretls",), 1, "bounced: status 5.7.10"),  # RFC8689-4.2.1-q
+        ("open", ("--requiretls", "--tls-optional"), 1, "bounced: status 5.7.10"),  # RFC8689-4.1-c
+        ("open", ("--requiretls", "--sender", ""), 1, "deferred: status 4.7.5"),  # RFC8689-5-f
+        ("good", ("--requiretls",), 1, "bounced: status 5.7.30"),  # RFC8689-4.2.1-p
+        ("good", ("--requiretls", "--sender", ""), 0, "delivered to mx.client.test, verified"),
+    ],
+)
+def test_a_simulation_is_0_for_a_delivery_and_1_for_anything_else(
+    run: Any, mail: Path, domain: str, words: tuple[str, ...], status: int, end: str
+) -> None:
+    got, out, err = run("simulate", f"{domain}.test", "--world", mail, *words)
+    assert (got, out.splitlines()[-1], err) == (status, end, "")
+    got, out, err = run("simulate", f"{domain}.test", "--world", mail, *words, "--json")
+    assert (got, json.loads(out)["outcome"], err) == (status, end.partition(" ")[0].rstrip(":"), "")
+
+
+def test_the_json_of_a_simulation_is_the_librarys_own(run: Any, mail: Path) -> None:
+    engine = World.from_json(MAIL).engine()
+    for name in SERVERS:
+        _, out, _ = run("simulate", f"{name}.test", "--world", mail, "--json")
+        assert json.loads(out) == engine.simulate(f"{name}.test").to_json()
+    words = ("--sender", "", "--recipient", "a@x.test", "--recipient", "b@y.test", "--tls-optional")
+    _, out, _ = run("simulate", "busy.test", "--world", mail, *words, "--json")
+    message: dict[str, Any] = {"sender": "", "recipients": ["a@x.test", "b@y.test"], "tls_optional": True}
+    assert json.loads(out) == engine.simulate("busy.test", **message).to_json()
+
+
+def test_a_simulation_explains_the_dialogue_with_each_server(run: Any, mail: Path) -> None:
+    _, short, _ = run("simulate", "broken.test", "--world", mail)
+    _, long, _ = run("simulate", "broken.test", "--world", mail, "--explain")
+    outcome = World.from_json(MAIL).engine().simulate("broken.test")
+    lines = [f"  {line}" for attempt in outcome.attempts for line in attempt.transcript]
+    assert "  C: MAIL FROM:<sender@sender.example>" in lines
+    assert [line for line in long.splitlines() if line in lines] == lines
+    assert outcome.plan.explain() in long
+    assert not [line for line in short.splitlines() if line in lines]
+
+
+@pytest.mark.parametrize("explain", [(), ("--explain",)])
+def test_a_hostile_server_can_not_play_with_the_terminal(run: Any, tmp_path: Path, explain: tuple[str, ...]) -> None:
+    text = "5.7.1 \x1b[2J\r\ndelivered to mx.test, verified\u202e\x00"
+    for server in ({"greeting": f"554 {text}"}, {"replies": {"MAIL": f"550 {text}"}}, {"extensions": [text]}):
+        zones = {"a.test": {"records": ["@ MX 10 mx", "mx A 192.0.2.1"]}}
+        data = {"zones": zones, "servers": {"192.0.2.1": {"25": server}}}
+        world = written(tmp_path / "world.json", data)
+        for command in ("simulate", "check"):
+            _, out, _ = run(command, "a.test", "--world", world, *explain)
+            assert all(line.isprintable() for line in out.split("\n"))
+            assert "\ndelivered to mx.test, verified" not in out
+            assert json.loads(run(command, "a.test", "--world", world, "--json")[1])
+
+
+WISHES: list[tuple[tuple[str, ...], dict[str, bool]]] = [
+    ((), {}),
+    (("--requiretls",), {"requiretls": True}),
+    (("--tls-optional",), {"tls_optional": True}),
+    (("--requiretls", "--tls-optional"), {"requiretls": True, "tls_optional": True}),
+]
+
+
+@pytest.mark.parametrize(("words", "wish"), WISHES)
+@pytest.mark.parametrize("domain", ["client.test", "good.test", "open.test", "clear.test", "bad.test"])
+def test_plans_and_checks_are_made_for_the_wishes_of_a_message(
+    run: Any, mail: Path, tmp_path: Path, domain: str, words: tuple[str, ...], wish: dict[str, Any]
+) -> None:
+    engine, record = World.from_json(MAIL).engine(), tmp_path / "record.json"
+    for command in ("plan", "check"):
+        answer = getattr(engine, command)(domain, **wish)
+        is_good = answer.undeliverable is None if command == "plan" else answer.passed
+        live = run(command, domain, "--world", mail, "--json", "--record", record, *words)
+        assert (live[0], json.loads(live[1])) == (0 if is_good else 1, answer.to_json())
+        assert run(command, domain, "--world", record, "--json", *words) == live
 
 
 # --- match
@@ -693,7 +832,7 @@ def internet(resolver: type[FakeResolver], monkeypatch: pytest.MonkeyPatch) -> d
     world = {key: value for key, value in STS.items() if key not in {"now", "cache"}}
     resolver.answers = staticmethod(World.from_json(world).resolver.lookup)
     monkeypatch.setattr(cli, "HttpsFetcher", lambda _: World.from_json(world).fetcher)
-    monkeypatch.setattr(cli, "SmtpProber", lambda: World.from_json(world).connector)
+    monkeypatch.setattr(cli, "SmtpConnector", lambda: World.from_json(world).connector)
     return world
 
 

@@ -17,13 +17,26 @@ from attrs import evolve, field, frozen
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mailtlspolicy import AsyncEngine, Config, Engine, HostPlan, NextHop, Plan, Tlsa, TlsaRRset, Verdict, World
+from mailtlspolicy import (
+    AsyncEngine,
+    Config,
+    Engine,
+    HostPlan,
+    Message,
+    NextHop,
+    Plan,
+    Tlsa,
+    TlsaRRset,
+    Verdict,
+    World,
+)
 from mailtlspolicy.check import Check
 from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from mailtlspolicy.pem import certificate_to_pem
 from mailtlspolicy.recording import Recorder
 from mailtlspolicy.verdict import Failure, Mechanism, ResultType
+from tests.sts_worlds import async_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -353,6 +366,73 @@ def test_plans_and_checks_survive_json_and_pickle(world: Given, starttls: str) -
     survives(check)
     survives(check.plan)
     assert isinstance(check, Check)
+
+
+# --- deliveries
+
+BEHAVIOURS: list[dict[str, Any]] = [
+    {},
+    {"connect": "timeout"},
+    {"greeting": "554 5.3.2 no"},
+    {"starttls": "absent"},
+    {"starttls": "refused"},
+    {"starttls": "fail"},
+    {"behind_starttls": "250 ok"},
+    {"requiretls": True},
+    {"drop_after": "."},
+    {"drop_after": "DATA"},
+    {"replies": {"RCPT": [250, "450 4.2.0 later"]}},
+    {"starttls": "absent", "replies": {"MAIL": 530}},
+    {"replies": {"MAIL": "550 5.7.1 no"}},
+]
+
+WISHES: list[dict[str, bool]] = [{}, {"requiretls": True}, {"tls_optional": True}]
+
+
+@EXAMPLES
+@given(
+    worlds(),
+    st.lists(st.sampled_from(BEHAVIOURS), min_size=4, max_size=4),
+    st.sampled_from(["now", "later", "never"]),
+    st.sampled_from(WISHES),
+)
+def test_deliveries_survive_and_keep_to_their_plan(
+    world: Given, behaviours: list[dict[str, Any]], choice: str, wish: dict[str, Any]
+) -> None:
+    addresses = [
+        *(f"192.0.2.{number}" for number in range(10, 20)),
+        *(f"2001:db8::{number}" for number in range(10, 20)),
+    ]
+    servers = {address: {"25": behaviours[number % 4]} for number, address in enumerate(addresses)}
+    config = evolve(world.config, cleartext_retry=choice)
+    engine = World.from_json(world.data() | {"servers": servers}).engine(config)
+    to = ["a@client.test", "b@client.test"]
+    outcome = engine.simulate("client.test", **wish, recipients=to)
+    survives(outcome)
+    hosts = by_name(outcome.plan)
+    for attempt in outcome.attempts:
+        host = hosts[attempt.host]
+        assert (attempt.address is None) is (host.skip is not None)
+        assert host.cleartext or not attempt.cleartext
+        assert attempt.security is None or host.skip is None
+        # nobody can authenticate itself in these worlds: no record matches what is presented
+        assert attempt.security is None or host.requires == ()
+    if "requiretls" in wish:
+        assert outcome.outcome != "delivered"
+        assert not outcome.duplicate_possible
+    assert [entry.recipient for entry in outcome.recipients] == to
+    if outcome.outcome == "bounced" and "requiretls" not in wish and outcome.plan.undeliverable is None:
+        assert any(reply in str(outcome.attempts) for reply in ("550 5.7.1 no", "530"))
+
+
+@EXAMPLES
+@given(worlds(), st.sampled_from(BEHAVIOURS), st.sampled_from(WISHES))
+def test_both_engines_give_equal_outcomes(world: Given, behaviour: dict[str, Any], wish: dict[str, Any]) -> None:
+    servers = {f"192.0.2.{number}": {"25": behaviour} for number in range(10, 20)}
+    static = World.from_json(world.data() | {"servers": servers})
+    message = Message("", ["a@client.test"], b"", **wish)
+    later = async_engine(static, world.config)
+    assert asyncio.run(later.deliver(message)) == static.engine(world.config).deliver(message)
 
 
 records = st.builds(Tlsa, st.integers(0, 255), st.integers(0, 255), st.integers(0, 255), st.binary(max_size=40))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import ssl
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +12,39 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from mailtlspolicy import Config, Engine, Plan, World, vectors
+from mailtlspolicy import Config, Engine, Message, Plan, World, vectors
+from mailtlspolicy.delivery.session import (
+    Close,
+    Connect,
+    Connected,
+    Ehlo,
+    Reply,
+    Secured,
+    SessionFailure,
+    StartTls,
+    Transmit,
+    Transmitted,
+    Trouble,
+)
 from mailtlspolicy.effects import (
     Answer,
     Fetch,
     Lookup,
     LookupFailure,
-    Probe,
-    Probed,
-    ProbeFailure,
-    ProbeStage,
     RecordType,
     StoreFailure,
 )
 from mailtlspolicy.fetching import Response
 from mailtlspolicy.recording import Recorder
 from mailtlspolicy.stores import MemoryStore
+from tests.sessions import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailtlspolicy.engine import Resolver
 
+VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 NOW = datetime(2026, 1, 1, 12, 30, 15, 250000, tzinfo=timezone.utc)
 EE = "3 1 1 " + "a1" * 32
 TA = "2 0 1 " + "b2" * 32
@@ -264,56 +277,188 @@ def test_text_records_survive_with_every_octet() -> None:
     assert World.from_json(recorder.to_world(NOW)).resolver.lookup(question) == live
 
 
+GREETED = Reply(220, ("mx.test ready",))
+OFFERED = Reply(250, ("mx.test", "SIZE 1000", "STARTTLS"))
+IN_TLS = Reply(250, ("mx.test", "REQUIRETLS", "SIZE 1000"))
+LOST = SessionFailure(Trouble.LOST, "in its own words")
+
+
 class Servers:
-    """A connector of one behaviour."""
+    """A connector of one behaviour, which takes no session that is not its own."""
 
-    def __init__(self, behaviour: Callable[[Probe], Probed | ProbeFailure]) -> None:
-        self.behaviour = behaviour
+    def __init__(
+        self,
+        *,
+        connect: Reply | SessionFailure = GREETED,
+        ehlo: Reply | SessionFailure = OFFERED,
+        start_tls: Callable[[StartTls], Secured | Reply | SessionFailure] = lambda _: Secured(()),
+        in_tls: Reply | SessionFailure = IN_TLS,
+    ) -> None:
+        self.greeting, self.ehlos, self.handshake = connect, (ehlo, in_tls), start_tls
+        self.sessions: list[list[str]] = []
+        self.open = 0
 
-    def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        return self.behaviour(probe)
+    def connect(self, _: Connect) -> Connected | SessionFailure:
+        if isinstance(self.greeting, SessionFailure):
+            return self.greeting
+        self.sessions.append([])
+        self.open += 1
+        return Connected(self.sessions[-1], self.greeting)
+
+    def _said(self, session: Any) -> list[str]:
+        assert any(session is known for known in self.sessions)
+        said: list[str] = session
+        return said
+
+    def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        return self.ehlos["STARTTLS" in self._said(effect.session)]
+
+    def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        self._said(effect.session).append("STARTTLS")
+        return self.handshake(effect)
+
+    def transmit(self, effect: Transmit) -> Transmitted:
+        self._said(effect.session).append("MAIL")
+        ok = Reply(250, ("ok",))
+        return Transmitted(ok, (ok,) * len(effect.recipients), Reply(354), ok)
+
+    def close(self, effect: Close) -> None:
+        self._said(effect.session).append("QUIT")
+        self.open -= 1
 
 
-def checked(behaviour: Callable[[Probe], Probed | ProbeFailure], data: Any) -> tuple[list[Any], list[Any]]:
+def checked(servers: Servers, data: Any, **wish: Any) -> tuple[list[Any], list[Any]]:
     """What the servers of client.test amounted to, and what they do in the replay."""
-    recorder = recorder_of(World.from_json(data).resolver, Servers(behaviour))
-    live = engine(recorder, Config()).check("client.test")
-    again = World.from_json(recorder.to_world(NOW)).engine().check("client.test")
+    recorder = recorder_of(World.from_json(data).resolver, servers)
+    live = engine(recorder, Config()).check("client.test", **wish)
+    assert servers.open == 0
+    world = World.from_json(json.loads(json.dumps(recorder.to_world(NOW))))
+    again = world.engine().check("client.test", **wish)
     assert again.plan == live.plan
-    pairs = [[(server.address, server.result, server.verdict) for server in run.servers] for run in (live, again)]
+    pairs = [
+        [(server.address, server.result, server.security, server.verdict) for server in run.servers]
+        for run in (live, again)
+    ]
     return pairs[0], pairs[1]
 
 
-@pytest.mark.parametrize("stage", list(ProbeStage))
-def test_a_server_that_failed_fails_at_the_same_stage(stage: ProbeStage) -> None:
-    live, again = checked(lambda _: ProbeFailure(stage, "in its own words"), WORLDS["secure"])
+def failing(kind: Trouble) -> Callable[[StartTls], SessionFailure]:
+    return lambda _: SessionFailure(kind, "in its own words")
+
+
+def refusing(code: int) -> Callable[[StartTls], Reply]:
+    return lambda _: Reply(code, ("in its own words",))
+
+
+BEHAVIOURS: list[tuple[str, dict[str, Any]]] = [
+    ("connect-failed", {"connect": SessionFailure(Trouble.UNREACHABLE, "in its own words")}),
+    ("connect-failed", {"connect": SessionFailure(Trouble.UNREACHABLE, "timed out")}),
+    ("tempfailed", {"connect": LOST}),
+    ("tempfailed", {"connect": Reply(421, ("4.3.2 later",))}),
+    ("tempfailed", {"connect": Reply(554, ("no SMTP service here",))}),
+    ("tempfailed", {"ehlo": LOST}),
+    ("tempfailed", {"ehlo": Reply(550, ("5.7.1 who are you?",))}),
+    ("tempfailed", {"ehlo": Reply(421)}),
+    ("tempfailed", {"ehlo": Reply(500, ("no HELO either",))}),
+    ("tempfailed", {"ehlo": Reply(502)}),
+    ("starttls-absent", {"ehlo": Reply(250, ("mx.test", "SIZE 1000"))}),
+    ("starttls-absent", {"ehlo": Reply(250)}),
+    ("starttls-refused", {"start_tls": refusing(454)}),
+    ("starttls-refused", {"start_tls": refusing(502)}),
+    ("starttls-refused", {"start_tls": refusing(250)}),
+    ("starttls-refused", {"start_tls": failing(Trouble.LOST)}),
+    ("handshake-failed", {"start_tls": failing(Trouble.INJECTED)}),
+    ("handshake-failed", {"start_tls": failing(Trouble.HANDSHAKE)}),
+]
+
+
+@pytest.mark.parametrize("wish", [{}, {"requiretls": True}])
+@pytest.mark.parametrize(("result", "behaviour"), BEHAVIOURS)
+@pytest.mark.parametrize("data", ["secure", "implicit MX"])
+def test_a_server_that_failed_fails_at_the_same_step(
+    data: str, result: str, behaviour: dict[str, Any], wish: dict[str, Any]
+) -> None:
+    live, again = checked(Servers(**behaviour), WORLDS[data], **wish)
     assert live == again
-    assert live[0][1] == stage
+    assert live[0][1] == result
+
+
+# no TLSA record, so that the session goes on to the second EHLO whatever is presented
+UNBOUND = {"zones": {"client.test": zone("@ MX 10 mx", "mx A 192.0.2.1", security="insecure")}}
+
+
+@pytest.mark.parametrize(
+    "in_tls", [IN_TLS, Reply(250, ("mx.test",)), Reply(250, ("mx.test", "X-REQUIRETLS")), Reply(421), Reply(502), LOST]
+)
+@pytest.mark.parametrize("start_tls", [lambda _: Secured(()), lambda _: Secured((b"no certificate",))])
+def test_what_a_server_announces_within_tls_is_kept(in_tls: Reply | SessionFailure, start_tls: Any) -> None:
+    for data in (UNBOUND, WORLDS["secure"]):
+        for wish in (True, False):
+            live, again = checked(Servers(start_tls=start_tls, in_tls=in_tls), data, requiretls=wish)
+            assert live == again
+
+
+def test_what_a_server_announced_decides_in_the_replay() -> None:
+    """A host that DANE authenticates: the check comes as far as the second EHLO, and further with the keyword alone."""
+    der = ssl.PEM_cert_to_DER_cert((VECTORS / "certificates" / "leaf-direct.pem").read_text("ascii"))
+    record = f"_25._tcp.mx TLSA 3 0 1 {hashlib.sha256(der).hexdigest()}"
+    data = {"zones": {"client.test": zone("@ MX 10 mx", "mx A 192.0.2.1", record)}}
+    shown: list[tuple[str, Reply | SessionFailure]] = [
+        ("ok", IN_TLS),
+        ("requiretls-absent", Reply(250, ("mx.test", "REQUIRETLS2"))),  # RFC8689-2-a
+        ("tempfailed", LOST),
+        ("tempfailed", Reply(554)),
+        ("tempfailed", Reply(502)),
+    ]
+    for result, in_tls in shown:
+        live, again = checked(Servers(start_tls=lambda _: Secured((der,)), in_tls=in_tls), data, requiretls=True)
+        assert live == again
+        assert live[0][1] == result
+        live, again = checked(Servers(start_tls=lambda _: Secured((der,)), in_tls=in_tls), data)
+        assert live == again
+        assert live[0][1] == "ok"
 
 
 @pytest.mark.parametrize("chain", [(), (b"no certificate",), (b"one", b"two" * 99)])
 def test_a_presented_chain_is_kept_octet_by_octet_whatever_it_holds(chain: tuple[bytes, ...]) -> None:
-    recorder = recorder_of(World.from_json({}).resolver, Servers(lambda _: Probed(chain)))
+    recorder = recorder_of(World.from_json({}).resolver, Servers(start_tls=lambda _: Secured(chain, "TLSv1.3", "X")))
     engine(recorder, Config()).check("[IPv6:2001:db8::1]:2525")
     world = World.from_json(json.loads(json.dumps(recorder.to_world(NOW))))
-    assert world.connector.probe(Probe("2001:db8::1", 2525, None)) == Probed(chain)
+    assert look(world.connector, "2001:db8::1", 2525) == ("starttls", Secured(chain))
 
 
 def test_a_server_that_chooses_its_chain_by_name_does_so_again() -> None:
     zones = {"client.test": zone("@ MX 10 a", "@ MX 20 b", "a A 192.0.2.1", "b A 192.0.2.1")}
     zones["client.test"]["records"] += [f"_25._tcp.{name} TLSA {EE}" for name in "ab"]
-    recorder = recorder_of(
-        World.from_json({"zones": zones}).resolver, Servers(lambda probe: Probed((str(probe.sni).encode(),)))
-    )
+    servers = Servers(start_tls=lambda effect: Secured((str(effect.sni).encode(),)))
+    recorder = recorder_of(World.from_json({"zones": zones}).resolver, servers)
     engine(recorder, Config()).check("client.test")
     connector = World.from_json(recorder.to_world(NOW)).connector
     for name in ("a.client.test", "b.client.test"):
-        assert connector.probe(Probe("192.0.2.1", 25, name)) == Probed((name.encode(),))
+        assert look(connector, sni=name) == ("starttls", Secured((name.encode(),)))
 
 
-def test_recording_a_probe_needs_something_that_connects() -> None:
+def test_a_delivery_goes_through_a_recorder_as_without_it() -> None:
+    message = Message("a@sender.test", ["b@client.test", "c@client.test"], b"\r\n")
+    resolver = World.from_json(UNBOUND).resolver
+    servers = Servers()
+    recorded = engine(recorder_of(resolver, servers), Config()).deliver(message)
+    bare = evolve(engine(recorder_of(resolver), Config()), connector=Servers()).deliver(message)
+    assert recorded == bare
+    assert recorded.outcome == "delivered"
+    assert servers.sessions == [["STARTTLS", "MAIL", "QUIT"]]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda recorder: recorder.connect(Connect("192.0.2.1", 25)),
+        lambda recorder: engine(recorder, Config(sts="off")).check("[192.0.2.1]"),
+    ],
+)
+def test_recording_a_session_needs_something_that_connects(call: Any) -> None:
     with pytest.raises(ValueError, match="connects"):
-        Recorder(World.from_json({}).resolver).probe(Probe("192.0.2.1", 25, None))
+        call(Recorder(World.from_json({}).resolver))
 
 
 PLANS = [

@@ -6,10 +6,19 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from mailtlspolicy import Config, Plan, World
+from mailtlspolicy import Config, Outcome, Plan, World
+from mailtlspolicy.delivery import Disposition, RecipientOutcome
 from mailtlspolicy.effects import StoreFailure
-from mailtlspolicy.rendering import discovery_lines, examination_text, plan_text, refresh_text
+from mailtlspolicy.rendering import (
+    check_text,
+    discovery_lines,
+    examination_text,
+    outcome_text,
+    plan_text,
+    refresh_text,
+)
 from mailtlspolicy.sts import Entry, Mode, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.examine import Examination
 from mailtlspolicy.sts.refresh import RefreshFailure, RefreshReport
@@ -176,3 +185,169 @@ def test_a_refresh_names_what_needs_a_look_and_counts_the_rest() -> None:
         "the policy store failed: e.test: disk full",
         "refreshed 2, failed 1, dropped 1, store failures 1",
     ]
+
+
+# --- outcomes
+
+
+def simulate(server: dict[str, Any], config: Config | None = None, **how: Any) -> Outcome:
+    """A message to a.test, whose one host demands nothing and is at 192.0.2.1."""
+    zones = {"a.test": {"security": "insecure", "records": ["@ MX 10 mx", "mx A 192.0.2.1", "@ MX 20 gone"]}}
+    data = {"now": "2026-01-01T00:00:00Z", "zones": zones, "servers": {"192.0.2.1": {"25": server}}}
+    return World.from_json(data).engine(config or Config()).simulate("a.test", **how)
+
+
+def told(server: dict[str, Any], config: Config | None = None, **how: Any) -> list[str]:
+    """What is said below the plan."""
+    outcome = simulate(server, config, **how)
+    head, _, rest = outcome_text(outcome).partition("\n\n")
+    assert head == plan_text(outcome.plan)
+    return rest.split("\n")
+
+
+SKIPPED = "gone.a.test: skipped (no-addresses)"
+AGAIN = "try again at 2026-01-01 00:30:00+00:00 or later"
+
+
+@pytest.mark.parametrize(
+    ("server", "lines"),
+    [
+        ({}, ["mx.a.test[192.0.2.1]: delivered, untrusted", "delivered to mx.a.test, untrusted"]),
+        (
+            {"starttls": "absent"},
+            ["mx.a.test[192.0.2.1]: delivered, cleartext", "delivered to mx.a.test, cleartext"],
+        ),
+        (
+            {"starttls": "fail", "replies": {".": "250 2.0.0 queued"}},
+            [
+                "mx.a.test[192.0.2.1]: handshake-failed 4.7.5 (the server closed the connection)",
+                "mx.a.test[192.0.2.1]: delivered, cleartext",
+                "delivered to mx.a.test, cleartext",
+            ],
+        ),
+        (
+            {"replies": {"MAIL": "550 5.7.1 no"}},
+            ["mx.a.test[192.0.2.1]: rejected 5.7.1 (550 5.7.1 no)", "bounced: status 5.7.1"],
+        ),
+        (
+            {"replies": {"MAIL": "450 later"}},
+            [
+                "mx.a.test[192.0.2.1]: tempfailed 4.0.0 (450 later)",
+                SKIPPED,
+                f"{AGAIN}, from the same address",
+                "deferred: status 4.0.0",
+            ],
+        ),
+        (
+            {"connect": "refused"},
+            ["mx.a.test[192.0.2.1]: connect-failed 4.4.1 (refused)", SKIPPED, AGAIN, "deferred: status 4.4.1"],
+        ),
+        (
+            {"starttls": "absent", "replies": {"MAIL": 451}},
+            [
+                "mx.a.test[192.0.2.1]: tempfailed in cleartext 4.0.0 (451)",
+                SKIPPED,
+                f"{AGAIN}, from the same address",
+                "deferred: status 4.0.0",
+            ],
+        ),
+        (
+            {"drop_after": "."},
+            [
+                "mx.a.test[192.0.2.1]: tempfailed 4.4.2 (the server closed the connection)",
+                "a server may have taken the message: the next try may make a second copy",
+                AGAIN,
+                "deferred: status 4.4.2",
+            ],
+        ),
+    ],
+)
+def test_a_line_for_each_attempt_and_one_for_the_end(server: dict[str, Any], lines: list[str]) -> None:
+    assert told(server) == lines
+
+
+def test_a_retry_in_cleartext_that_is_still_to_come_is_told_of() -> None:
+    assert told({"starttls": "fail"}, Config(cleartext_retry="later"))[2:] == [
+        "the next try may go in cleartext to mx.a.test",
+        AGAIN,
+        "deferred: status 4.7.5",
+    ]
+
+
+def test_a_line_for_each_recipient_where_there_are_several() -> None:
+    server = {"replies": {"RCPT": [250, "550 5.1.1 unknown", "450 4.2.0 later"], ".": "250 2.0.0 queued"}}
+    lines = told(server, recipients=["b@a.test", "c@a.test", "d@a.test"])
+    assert lines[2:5] == [
+        "b@a.test: delivered (250 2.0.0 queued)",
+        "c@a.test: bounced 5.1.1 (550 5.1.1 unknown)",
+        "d@a.test: deferred 4.2.0 (450 4.2.0 later)",
+    ]
+    lost = told({"connect": "timeout"}, recipients=["b@a.test", "c@a.test"])
+    assert lost[2:4] == ["b@a.test: deferred 4.4.1", "c@a.test: deferred 4.4.1"]
+    assert not [line for line in told(server, recipients=["b@a.test"]) if line.startswith("b@a.test")]
+
+
+def test_the_dialogue_is_explained_below_its_attempt() -> None:
+    outcome = simulate({"starttls": "refused"})
+    text = outcome_text(outcome, explain=True)
+    assert text.startswith(plan_text(outcome.plan, explain=True))
+    lines = text.split("\n")
+    for attempt in outcome.attempts:
+        start = next(number for number, line in enumerate(lines) if f"]: {attempt.result}" in line)
+        shown = lines[start + 1 : start + 1 + len(attempt.transcript)]
+        assert shown == [f"  {line}" for line in attempt.transcript]
+        lines = lines[start + 1 :]
+    assert "  C: EHLO" not in outcome_text(outcome)
+
+
+HOSTILE = "4.7.1 \x1b[2J\r\nmx.a.test[192.0.2.9]: delivered, verified\u202e\x9b\x00"
+ESCAPED = "4.7.1 \\x1b[2J\\r\\nmx.a.test[192.0.2.9]: delivered, verified\\u202e\\x9b\\x00"
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"greeting": f"454 {HOSTILE}"},
+        {"replies": {"EHLO": f"454 {HOSTILE}"}},
+        {"extensions": [HOSTILE]},
+        {"replies": {"STARTTLS": f"454 {HOSTILE}"}},
+        {"replies": {"MAIL": f"454 {HOSTILE}"}},
+        {"replies": {"RCPT": [f"454 {HOSTILE}", 250]}},
+        {"replies": {"DATA": f"454 {HOSTILE}"}},
+        {"replies": {".": f"454 {HOSTILE}"}},
+        {"replies": {".": f"250 {HOSTILE}"}},
+        {"tls": {"extensions": [HOSTILE]}},
+    ],
+)
+def test_a_hostile_server_can_not_play_with_the_terminal(server: dict[str, Any]) -> None:
+    outcome = simulate(server, recipients=["b@a.test", "c@a.test"])
+    for explain in (True, False):
+        text = outcome_text(outcome, explain=explain)
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert not [line for line in text.split("\n") if "192.0.2.9" in line and ESCAPED not in line]
+    assert ESCAPED in outcome_text(outcome, explain=True)
+
+
+def test_an_outcome_from_elsewhere_is_escaped_as_well() -> None:
+    outcome = simulate({})
+    attempt = evolve(outcome.attempts[0], host=HOSTILE, detail=HOSTILE, transcript=(HOSTILE,), status=HOSTILE)
+    entries = tuple(RecipientOutcome(HOSTILE, Disposition.BOUNCED, HOSTILE, HOSTILE, HOSTILE) for _ in range(2))
+    facts: dict[str, Any] = {"host": HOSTILE, "status": HOSTILE, "cleartext_retry": (HOSTILE,)}
+    text = outcome_text(evolve(outcome, attempts=(attempt,), recipients=entries, **facts), explain=True)
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"greeting": f"454 {HOSTILE}"},
+        {"replies": {"EHLO": f"554 {HOSTILE}"}},
+        {"replies": {"STARTTLS": f"454 {HOSTILE}"}},
+    ],
+)
+def test_a_check_of_a_hostile_server_is_escaped_too(server: dict[str, Any]) -> None:
+    zones = {"a.test": {"records": ["@ MX 10 mx", "mx A 192.0.2.1"]}}
+    data = {"zones": zones, "servers": {"192.0.2.1": {"25": server}}}
+    text = check_text(World.from_json(data).engine().check("a.test"), explain=True)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert ESCAPED in text

@@ -70,6 +70,15 @@ def test_a_domain_of_the_tour_shows_its_kind_of_decision(domain: str, hosts: lis
     assert list(map(str, shown)) == servers
 
 
+@pytest.mark.parametrize(("domain", "hosts", "servers"), CHECKS, ids=[row[0] for row in CHECKS])
+def test_mail_goes_to_the_first_server_that_a_check_passes(domain: str, hosts: list[str], servers: list[str]) -> None:
+    outcome = ENGINE.simulate(domain)
+    words = [word for word in servers if word in {"verified", "trusted", "untrusted", "cleartext"}]
+    assert outcome.outcome == ("delivered" if words else "deferred")
+    assert outcome.security == (words[0] if words else None)
+    assert len(outcome.attempts) <= len(hosts)
+
+
 @pytest.mark.parametrize(("domain", "mode", "source", "failure"), POLICIES, ids=[row[0] for row in POLICIES])
 def test_a_domain_of_the_tour_has_its_policy(
     domain: str, mode: str | None, source: str | None, failure: str | None
@@ -93,6 +102,12 @@ def test_a_domain_of_the_tour_that_takes_no_mail_says_why(domain: str, kind: str
     plan = ENGINE.plan(domain)
     assert plan.undeliverable is not None
     assert (plan.undeliverable.kind, plan.undeliverable.status) == (kind, status)
+
+
+@pytest.mark.parametrize(("domain", "kind", "status"), UNDELIVERABLE, ids=[row[0] for row in UNDELIVERABLE])
+def test_mail_to_such_a_domain_is_returned_or_waits(domain: str, kind: str, status: str) -> None:
+    outcome = ENGINE.simulate(domain)
+    assert (outcome.outcome, outcome.status) == ("bounced" if kind == "permanent" else "deferred", status)
 
 
 def test_the_script_makes_the_file_of_the_tour() -> None:

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mailtlspolicy import Tlsa, World
+from mailtlspolicy import Message, Tlsa, TlsLevel, World
+from mailtlspolicy.delivery.session import (
+    Close,
+    Connect,
+    Connected,
+    Ehlo,
+    Reply,
+    Secured,
+    SessionFailure,
+    StartTls,
+    Transmit,
+    Transmitted,
+    Trouble,
+)
 from mailtlspolicy.effects import (
     Answer,
     FailureKind,
@@ -19,15 +32,12 @@ from mailtlspolicy.effects import (
     Lookup,
     LookupFailure,
     Mx,
-    Probe,
-    Probed,
-    ProbeFailure,
-    ProbeStage,
     RecordType,
 )
 from mailtlspolicy.fetching import fetch_whole
 from mailtlspolicy.pem import certificate_to_pem
 from mailtlspolicy.sts import Entry, StsFailure, parse_policy
+from tests.sessions import look
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -390,9 +400,9 @@ def test_even_a_denial_in_a_bogus_zone_fails_and_listed_failures_win() -> None:
 # --- servers
 
 
-def probe(server: Any, *, sni: str | None = "mx.example", address: str = "192.0.2.1", port: int = 25) -> Any:
+def shown(server: Any, *, sni: str | None = "mx.example", address: str = "192.0.2.1", port: int = 25) -> Any:
     world = World.from_json({"servers": {"192.0.2.1": {"25": server}, "2001:DB8::0:1": {"2525": server}}})
-    return world.connector.probe(Probe(address, port, sni))
+    return look(world.connector, address, port, sni)
 
 
 LEAF, OTHER = b"\x30\x03leaf", b"\x30\x05other"
@@ -400,41 +410,174 @@ CHAIN = [f"pem:{certificate_to_pem(LEAF)}", f"pem:{certificate_to_pem(OTHER)}"]
 
 
 def test_a_server_shows_its_chain_at_its_address_and_port_and_all_else_refuses() -> None:
-    shown = Probed((LEAF, OTHER))
-    assert probe({"chain": CHAIN}) == shown
-    assert probe({"chain": CHAIN}, address="2001:db8:0::1", port=2525) == shown
+    secured = ("starttls", Secured((LEAF, OTHER)))
+    assert shown({"chain": CHAIN}) == secured
+    assert shown({"chain": CHAIN}, address="2001:db8:0::1", port=2525) == secured
     for address, port in (("192.0.2.1", 2525), ("192.0.2.9", 25)):
-        assert probe({"chain": CHAIN}, address=address, port=port).stage is ProbeStage.CONNECT
+        step, failure = shown({"chain": CHAIN}, address=address, port=port)
+        assert (step, failure.kind) == ("connect", Trouble.UNREACHABLE)
 
 
 def test_the_server_name_chooses_the_chain_and_an_unknown_one_gets_the_default() -> None:
     server = {"chain": CHAIN[:1], "by_sni": {"b.example": CHAIN[1:]}}
     for sni, der in (("b.example", OTHER), ("mx.example", LEAF), (None, LEAF)):
-        assert probe(server, sni=sni) == Probed((der,))
+        assert shown(server, sni=sni) == ("starttls", Secured((der,)))
 
 
 def test_one_pem_text_may_hold_several_certificates() -> None:
-    assert probe({"chain": ["pem:" + certificate_to_pem(LEAF) + "between\n" + certificate_to_pem(OTHER)]}) == Probed(
-        (LEAF, OTHER)
-    )
+    text = "pem:" + certificate_to_pem(LEAF) + "between\n" + certificate_to_pem(OTHER)
+    assert shown({"chain": [text]}) == ("starttls", Secured((LEAF, OTHER)))
 
 
 @pytest.mark.parametrize(
-    ("server", "stage"),
+    ("server", "step", "told"),
     [
-        ({"connect": "refused"}, ProbeStage.CONNECT),
-        ({"connect": "timeout", "greeting": 421, "starttls": "absent"}, ProbeStage.CONNECT),
-        ({"greeting": 421, "starttls": "absent"}, ProbeStage.GREETING),
-        ({"greeting": 554}, ProbeStage.GREETING),
-        ({"greeting": 220, "starttls": "absent"}, ProbeStage.STARTTLS_ABSENT),
-        ({"starttls": "refused"}, ProbeStage.STARTTLS_REFUSED),
-        ({"starttls": "fail", "chain": CHAIN}, ProbeStage.HANDSHAKE),
+        ({"connect": "refused"}, "connect", Trouble.UNREACHABLE),
+        ({"connect": "timeout", "greeting": 421, "starttls": "absent"}, "connect", Trouble.UNREACHABLE),
+        ({"greeting": 421, "starttls": "absent"}, "connect", 421),
+        ({"greeting": 554}, "connect", 554),
+        ({"greeting": 220, "starttls": "absent"}, "ehlo", 250),
+        ({"starttls": "refused"}, "starttls", 454),
+        ({"starttls": "fail", "chain": CHAIN}, "starttls", Trouble.HANDSHAKE),
+        ({"greeting": "554 5.7.1 no"}, "connect", 554),
+        ({"drop_after": "connect"}, "connect", Trouble.LOST),
+        ({"drop_after": "EHLO"}, "ehlo", Trouble.LOST),
+        ({"drop_after": "STARTTLS"}, "starttls", Trouble.LOST),
+        ({"replies": {"EHLO": 421}}, "ehlo", 421),
+        ({"replies": {"EHLO": 502}}, "ehlo", 250),  # HELO is tried, and bears no keyword
+        ({"replies": {"EHLO": 500, "HELO": 521}}, "ehlo", 521),
+        ({"replies": {"STARTTLS": "250 ok"}}, "starttls", 250),
+        ({"starttls": "refused", "replies": {"STARTTLS": 501}}, "starttls", 501),
+        ({"behind_starttls": "250 ok"}, "starttls", Trouble.INJECTED),
+        ({"behind_starttls": "250 ok", "starttls": "fail"}, "starttls", Trouble.INJECTED),  # they came before it
+        ({"behind_starttls": "250 ok", "replies": {"STARTTLS": 454}}, "starttls", 454),
     ],
 )
-def test_a_server_fails_at_the_first_stage_that_is_said_to(server: Any, stage: ProbeStage) -> None:
-    shown = probe(server)
-    assert isinstance(shown, ProbeFailure)
-    assert shown.stage is stage
+def test_a_server_fails_at_the_first_step_that_is_said_to(server: Any, step: str, told: object) -> None:
+    last, got = shown(server)
+    got = got.greeting if isinstance(got, Connected) else got
+    assert (last, got.kind if isinstance(got, SessionFailure) else got.code) == (step, told)
+
+
+def say(server: dict[str, Any], *, in_tls: bool = False, recipients: int = 2) -> Transmitted:
+    """The transaction with a server, within TLS or before it."""
+    connector = World.from_json({"servers": {"192.0.2.1": {"25": server}}}).connector
+    connected = connector.connect(Connect("192.0.2.1", 25))
+    assert isinstance(connected, Connected)
+    if in_tls:
+        assert isinstance(connector.start_tls(StartTls(connected.session, None, TlsLevel.MAY)), Secured)
+    to = tuple(f"r{number}@client.test" for number in range(recipients))
+    return connector.transmit(Transmit(connected.session, Message("", to, b""), to))
+
+
+def codes(sent: Transmitted) -> list[Any]:
+    replies = (sent.mail, *sent.recipients, sent.data, sent.end)
+    return [None if reply is None else reply.code for reply in replies]
+
+
+@pytest.mark.parametrize(
+    ("server", "told", "lost", "committed"),
+    [
+        ({}, [250, 250, 250, 354, 250], False, False),
+        ({"mail": 452}, [250, 250, 250, 354, 452], False, False),
+        ({"mail": 452, "replies": {".": "550 5.6.0 no"}}, [250, 250, 250, 354, 550], False, False),
+        ({"replies": {"MAIL": 451}}, [451, None, None], False, False),
+        ({"replies": {"RCPT": 550}}, [250, 550, 550, None, None], False, False),
+        ({"replies": {"RCPT": [250, 450]}}, [250, 250, 450, 354, 250], False, False),
+        ({"replies": {"RCPT": [450]}}, [250, 450, 450, None, None], False, False),  # the last repeats
+        ({"replies": {"DATA": 451}}, [250, 250, 250, 451, None], False, False),
+        ({"replies": {"DATA": 250}}, [250, 250, 250, 250, None], False, False),
+        ({"drop_after": "MAIL"}, [None, None, None], True, False),
+        ({"drop_after": "RCPT"}, [250, None, None], True, False),
+        ({"drop_after": "DATA"}, [250, 250, 250, None, None], True, False),
+        ({"drop_after": "."}, [250, 250, 250, 354, None], True, True),
+        ({"drop_after": ".", "replies": {"DATA": 451}}, [250, 250, 250, 451, None], False, False),
+    ],
+)
+@pytest.mark.parametrize("in_tls", [False, True])
+def test_a_server_says_in_a_transaction_what_it_is_said_to(
+    server: dict[str, Any], told: list[int | None], *, lost: bool, committed: bool, in_tls: bool
+) -> None:
+    sent = say(server, in_tls=in_tls)
+    assert (codes(sent), sent.failure is not None, sent.committed) == (told, lost, committed)
+    assert sent.failure is None or sent.failure.kind is Trouble.LOST
+
+
+def test_what_differs_within_tls_differs_there_alone() -> None:
+    server = {"replies": {"MAIL": 530, "RCPT": 450}, "tls": {"replies": {"MAIL": 250}}}
+    assert codes(say(server)) == [530, None, None]
+    assert codes(say(server, in_tls=True)) == [250, 450, 450, None, None]
+    server = {"drop_after": "MAIL", "tls": {"drop_after": "DATA"}}
+    assert codes(say(server)) == [None, None, None]
+    assert codes(say(server, in_tls=True)) == [250, 250, 250, None, None]
+    assert codes(say({"tls": {"drop_after": "MAIL"}})) == [250, 250, 250, 354, 250]
+
+
+def test_a_server_announces_before_and_within_tls_what_it_is_said_to() -> None:
+    server = {"requiretls": True, "extensions": ["SIZE 1000"], "tls": {"extensions": ["8BITMIME"]}}
+    connector = World.from_json({"servers": {"192.0.2.1": {"25": server}}}).connector
+    connected = connector.connect(Connect("192.0.2.1", 25))
+    assert isinstance(connected, Connected)
+    told = []
+    for _ in range(2):
+        reply = connector.ehlo(Ehlo(connected.session))
+        assert isinstance(reply, Reply)
+        told.append(reply.keywords)
+        connector.start_tls(StartTls(connected.session, None, TlsLevel.MAY))
+    assert told == [("STARTTLS", "SIZE"), ("REQUIRETLS", "8BITMIME")]
+    connector.close(Close(connected.session))
+
+
+def test_two_connections_to_a_server_are_apart() -> None:
+    connector = World.from_json({"servers": {"192.0.2.1": {"25": {}}}}).connector
+    first, second = (connector.connect(Connect("192.0.2.1", 25)) for _ in range(2))
+    assert isinstance(first, Connected)
+    assert isinstance(second, Connected)
+    connector.start_tls(StartTls(first.session, None, TlsLevel.MAY))
+    reply = connector.ehlo(Ehlo(second.session))
+    assert isinstance(reply, Reply)
+    assert "STARTTLS" in reply.keywords
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"replies": []},
+        {"replies": {"NOOP": 250}},
+        {"replies": {"ehlo": 250}},
+        {"replies": {"MAIL": [250]}},
+        {"replies": {"MAIL": 199}},
+        {"replies": {"MAIL": 600}},  # RFC5321-4.2.1-e
+        {"replies": {"MAIL": "no"}},
+        {"replies": {"MAIL": "5.7.1 no"}},
+        {"replies": {"MAIL": ""}},
+        {"replies": {"MAIL": True}},
+        {"replies": {"MAIL": None}},
+        {"replies": {"MAIL": "\u0662\u0665\u0660 ok"}},
+        {"replies": {"RCPT": []}},
+        {"replies": {"RCPT": [250, "x"]}},
+        {"greeting": 150},
+        {"greeting": "hello"},
+        {"mail": "soon"},
+        {"drop_after": "QUIT"},
+        {"drop_after": ""},
+        {"drop_after": 5},
+        {"behind_starttls": 250},
+        {"extensions": "SIZE"},
+        {"extensions": [5]},
+        {"requiretls": "yes"},
+        {"requiretls": 1},
+        {"tls": []},
+        {"tls": {"requiretls": True}},
+        {"tls": {"replies": {"MAIL": 0}}},
+        {"tls": {"drop_after": "never"}},
+        {"tls": {"extensions": None}},
+    ],
+    ids=json.dumps,
+)
+def test_what_is_no_server_is_refused_with_its_place(server: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"192\.0\.2\.1:25"):
+        World.from_json({"servers": {"192.0.2.1": {"25": server}}})
 
 
 # --- policy hosts and what is cached
@@ -643,7 +786,7 @@ def test_certificates_are_read_below_the_worlds_folder(tmp_path: Path) -> None:
         World.from_json(data, tmp_path),
         World.from_json(data, str(tmp_path)),
     ):
-        assert world.connector.probe(Probe("192.0.2.1", 25, None)) == Probed((LEAF,))
+        assert look(world.connector) == ("starttls", Secured((LEAF,)))
 
 
 @pytest.mark.parametrize("entry", ["../leaf.pem", "a/../../leaf.pem", "{absolute}", "..\\leaf.pem"])
@@ -653,7 +796,7 @@ def test_a_file_outside_the_worlds_folder_is_refused(tmp_path: Path, entry: str)
     chain = [entry.format(absolute=tmp_path / "leaf.pem")]
     data = {"servers": {"192.0.2.1": {"25": {"chain": chain}}}}
     with pytest.raises(ValueError, match="folder"):
-        World.from_json(data, tmp_path / "below").connector.probe(Probe("192.0.2.1", 25, None))
+        World.from_json(data, tmp_path / "below")
     with pytest.raises(ValueError, match="folder"):
         World.from_json({"trust": chain}, tmp_path / "below")
 
@@ -721,7 +864,7 @@ def test_what_is_no_world_is_refused(data: Any) -> None:
 )
 def test_a_slip_of_the_pen_is_refused_and_not_read_as_the_default(data: Any) -> None:
     with pytest.raises(ValueError, match=r"securty|TSLA|off|start_tls"):
-        World.from_json(data).connector.probe(Probe("192.0.2.1", 25, None))
+        World.from_json(data)
 
 
 def test_the_time_is_the_worlds_and_reaches_the_engine() -> None:

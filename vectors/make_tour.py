@@ -48,6 +48,7 @@ TESTING = leaf("mx.testing.example", "mail.testing.example")
 STRAY = leaf("mx.stray.example")
 BOTH = leaf("mx.both.example", "mail.both.example")
 CACHED = leaf("mx.cached.example")
+REQUIRED = leaf("mx.required.example")
 
 
 def tlsa(usage: int, selector: int, certificate: Certificate) -> str:
@@ -123,6 +124,7 @@ SECURE: dict[str, list[str]] = {
     "mismatch.example": ["@ MX 10 mx", "mx A 192.0.2.44", f"_25._tcp.mx {tlsa(3, 1, MISMATCH_PUBLISHED)}"],
     "expired.example": ["@ MX 10 mx", "mx A 192.0.2.45", f"_25._tcp.mx {tlsa(2, 0, AUTHORITY)}"],
     "nostarttls.example": ["@ MX 10 mx", "mx A 192.0.2.46", f"_25._tcp.mx {tlsa(3, 1, NOSTARTTLS)}"],
+    "required.example": ["@ MX 10 mx", "mx A 192.0.2.55", f"_25._tcp.mx {tlsa(3, 1, REQUIRED)}"],
     "both.example": ["@ MX 10 mx", "mx A 192.0.2.53", f"_25._tcp.mx {tlsa(3, 1, BOTH)}", ANNOUNCED],
 }
 
@@ -130,6 +132,7 @@ INSECURE: dict[str, list[str]] = {
     "unsigned.example": ["@ MX 10 mx1.provider.example."],
     "plain.example": ["@ MX 10 mail", "mail A 192.0.2.10"],
     "cleartext.example": ["@ MX 10 mail", "mail A 192.0.2.11"],
+    "broken-tls.example": ["@ MX 10 mail", "mail A 192.0.2.12"],
     "legacy.example": ["mx A 192.0.2.20"],
     "enforced.example": ["@ MX 10 mx", "mx A 192.0.2.50", ANNOUNCED],
     "testing.example": ["@ MX 10 mx", "mx A 192.0.2.51", ANNOUNCED],
@@ -170,6 +173,7 @@ WORLD: dict[str, Any] = {
         "2001:db8::1": shows(PROVIDER),
         "192.0.2.10": shows(PLAIN),
         "192.0.2.11": {"25": {"starttls": "absent"}},
+        "192.0.2.12": {"25": {"starttls": "fail"}},
         "192.0.2.20": shows(LEGACY, by_sni={"mail.customer.example": chain(CUSTOMER)}),
         "192.0.2.30": shows(IMPLICIT),
         "192.0.2.40": shows(ANCHOR),
@@ -183,6 +187,7 @@ WORLD: dict[str, Any] = {
         "192.0.2.52": shows(STRAY),
         "192.0.2.53": shows(BOTH),
         "192.0.2.54": shows(CACHED),
+        "192.0.2.55": shows(REQUIRED, requiretls=True),
     },
 }
 

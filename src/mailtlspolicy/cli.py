@@ -20,27 +20,35 @@ from cryptography.utils import CryptographyDeprecationWarning
 from mailtlspolicy import dane, doctor, vectors
 from mailtlspolicy.adapters.dns import DnsResolver
 from mailtlspolicy.adapters.https import HttpsFetcher
-from mailtlspolicy.adapters.smtp import SmtpProber
+from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.sqlite import SqliteStore
 from mailtlspolicy.adapters.tls import system_trust_store
 from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.delivery import Disposition
 from mailtlspolicy.drivers import drive
 from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.recording import Recorder
-from mailtlspolicy.rendering import check_text, examination_text, plan_text, refresh_text, verdict_text
+from mailtlspolicy.rendering import (
+    check_text,
+    examination_text,
+    outcome_text,
+    plan_text,
+    refresh_text,
+    verdict_text,
+)
 from mailtlspolicy.times import from_iso
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
-from mailtlspolicy.world import World
+from mailtlspolicy.world import SENDER, World, WorldEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mailtlspolicy.sts.refresh import RefreshReport
 
-OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan or a passing check; the answer is no; wrong use
+OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan, delivery or passing check; no; misuse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,9 +85,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("next_hop", metavar="DOMAIN", help="a domain, [relay], [relay]:port or [address]")
         _add_world(command)
         _add_engine(command)
+        _add_wishes(command)
         command.add_argument("--explain", action="store_true", help="print every step with its clause")
         command.add_argument("--record", metavar="FILE", type=Path, help="write what was seen as a world that replays")
         _add_json(command)
+
+    simulate = commands.add_parser("simulate", help="walk one try to deliver a message against the servers of a world")
+    simulate.set_defaults(run=_simulate, resolver=None)
+    simulate.add_argument("next_hop", metavar="DOMAIN", help="a domain, [relay], [relay]:port or [address]")
+    simulate.add_argument("--world", metavar="FILE", required=True, help='a static world; "tour" is built in')
+    simulate.add_argument("--sender", metavar="MAILBOX", default=SENDER, help="reverse-path; empty for a notification")
+    simulate.add_argument("--recipient", metavar="MAILBOX", action="append", default=[], help="repeats")
+    _add_engine(simulate)
+    _add_wishes(simulate)
+    simulate.add_argument("--explain", action="store_true", help="print every step and the dialogue with each server")
+    _add_json(simulate)
 
     sts = commands.add_parser("sts", help="show what a domain publishes for MTA-STS, and what is cached of it")
     sts.set_defaults(run=_sts)
@@ -134,6 +154,11 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_wishes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--requiretls", action="store_true", help="the message requires TLS (RFC 8689)")
+    command.add_argument("--tls-optional", action="store_true", help='the message bears "TLS-Required: No" (RFC 8689)')
+
+
 def _add_resolver(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resolver", metavar="ADDR[:PORT]", help="ask this resolver, not the system's")
     command.add_argument("--trust-ad", action="store_true", help="believe a resolver that is not on loopback")
@@ -175,14 +200,14 @@ def _engine(arguments: argparse.Namespace, *, connects: bool = False) -> Engine:
         resolver,
         fetcher=HttpsFetcher(resolver),
         store=None if config.sts is Sts.OFF else _store(arguments, arguments.store or _state_file()),
-        connector=SmtpProber() if connects else None,  # which asks the system for its name
+        connector=SmtpConnector() if connects else None,  # which asks the system for its name
         trust=system_trust_store() if connects else None,
         shuffle=keep_order,
         config=config,
     )
 
 
-def _world_engine(arguments: argparse.Namespace, config: Config) -> Engine:
+def _world_engine(arguments: argparse.Namespace, config: Config) -> WorldEngine:
     if arguments.resolver is not None:
         raise ValueError("--world and --resolver exclude each other")
     world = World.tour() if arguments.world == "tour" else World.load(arguments.world)
@@ -246,7 +271,7 @@ def _print(arguments: argparse.Namespace, data: dict[str, Any], text: str) -> No
 
 def _plan(arguments: argparse.Namespace) -> int:
     engine, recorder = _recorded(arguments, connects=False)
-    plan = engine.plan(arguments.next_hop)
+    plan = engine.plan(arguments.next_hop, requiretls=arguments.requiretls, tls_optional=arguments.tls_optional)
     _write_record(arguments, engine, recorder)
     _print(arguments, plan.to_json(), plan_text(plan, explain=arguments.explain))
     return OK if plan.undeliverable is None else NO
@@ -254,10 +279,23 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     engine, recorder = _recorded(arguments, connects=True)
-    check = engine.check(arguments.next_hop)
+    check = engine.check(arguments.next_hop, requiretls=arguments.requiretls, tls_optional=arguments.tls_optional)
     _write_record(arguments, engine, recorder)
     _print(arguments, check.to_json(), check_text(check, explain=arguments.explain))
     return OK if check.passed else NO
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    engine = _world_engine(arguments, _config(arguments.settings))
+    outcome = engine.simulate(
+        arguments.next_hop,
+        requiretls=arguments.requiretls,
+        tls_optional=arguments.tls_optional,
+        sender=arguments.sender,
+        recipients=arguments.recipient,
+    )
+    _print(arguments, outcome.to_json(), outcome_text(outcome, explain=arguments.explain))
+    return OK if outcome.outcome is Disposition.DELIVERED else NO
 
 
 def _sts(arguments: argparse.Namespace) -> int:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import define, evolve, field, frozen
 
 from mailtlspolicy.certificates import Certificate
+from mailtlspolicy.delivery.requiretls import KEYWORD
+from mailtlspolicy.delivery.session import Connected, Secured, SessionFailure, Trouble
 from mailtlspolicy.effects import (
     Answer,
     FetchFailure,
     FetchFailureKind,
     LookupFailure,
     Mx,
-    Probed,
-    ProbeStage,
     RecordType,
     StoreFailure,
 )
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from mailtlspolicy.effects import Fetch, Fetched, Lookup, PolicyPage, Probe, ProbeFailure
+    from mailtlspolicy.delivery.session import Close, Connect, Ehlo, Reply, StartTls, Transmit, Transmitted
+    from mailtlspolicy.effects import Fetch, Fetched, Lookup, PolicyPage
     from mailtlspolicy.engine import Connector, Resolver
     from mailtlspolicy.fetching import Fetcher, Response
     from mailtlspolicy.pkix import TrustStore
@@ -39,6 +40,15 @@ _POLICY_HOSTS = {
     FetchFailureKind.CERTIFICATE_NOT_TRUSTED: {"certificate": "untrusted"},
     FetchFailureKind.TIMEOUT: {"error": "timeout"},
 }
+
+
+@define
+class _Session:
+    """A session, and what is written down of its server."""
+
+    inner: Any
+    seen: dict[str, Any]
+    in_tls: bool = False
 
 
 @frozen
@@ -105,19 +115,70 @@ class Recorder:
             raise ValueError("nothing was injected that keeps policies")
         return self.policies
 
-    def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        """As the connector's.
+    def connect(self, effect: Connect) -> Connected | SessionFailure:
+        """As the connector's."""
+        shown = self._connections.connect(effect)
+        seen = self._servers.setdefault(effect.address, {}).setdefault(str(effect.port), {})
+        if isinstance(shown, Connected):
+            if shown.greeting.code != 220:
+                seen["greeting"] = str(shown.greeting)
+            return evolve(shown, session=_Session(shown.session, seen))
+        if shown.kind is Trouble.UNREACHABLE:
+            seen["connect"] = "timeout" if shown.detail == "timed out" else "refused"
+        else:
+            seen["drop_after"] = "connect"
+        return shown
 
-        Raises:
-            ValueError: there is none.
-        """
+    def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        """As the connector's."""
+        session: _Session = effect.session
+        shown = self._connections.ehlo(evolve(effect, session=session.inner))
+        if isinstance(shown, SessionFailure):
+            session.seen["drop_after"] = "handshake" if session.in_tls else "EHLO"
+        elif not shown.success:
+            phase = session.seen.setdefault("tls", {}) if session.in_tls else session.seen
+            phase["replies"] = {"EHLO": str(shown), "HELO": str(shown)}
+        elif session.in_tls:
+            session.seen["requiretls"] = KEYWORD in shown.keywords
+        elif "STARTTLS" not in shown.keywords:
+            session.seen["starttls"] = "absent"
+        return shown
+
+    def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        """As the connector's."""
+        session: _Session = effect.session
+        shown = self._connections.start_tls(evolve(effect, session=session.inner))
+        if isinstance(shown, Secured):
+            session.in_tls = True
+            self._presented.update(shown.chain)
+            chain = [f"pem:{certificate_to_pem(der)}" for der in shown.chain]
+            if effect.sni is None:
+                session.seen["chain"] = chain
+            else:  # what one server name was shown stands for the others too, until they are asked for
+                session.seen.setdefault("chain", chain)
+                session.seen.setdefault("by_sni", {})[effect.sni] = chain
+        elif isinstance(shown, SessionFailure):
+            session.seen |= {
+                Trouble.INJECTED: {"behind_starttls": "250 something"},
+                Trouble.HANDSHAKE: {"starttls": "fail"},
+            }.get(shown.kind, {"drop_after": "STARTTLS"})
+        else:
+            session.seen |= {"starttls": "refused", "replies": {"STARTTLS": str(shown)}}
+        return shown
+
+    def transmit(self, effect: Transmit) -> Transmitted:
+        """As the connector's. The replies to a message are not kept: a world replays decisions, not mail."""
+        return self._connections.transmit(evolve(effect, session=effect.session.inner))
+
+    def close(self, effect: Close) -> None:
+        """As the connector's."""
+        self._connections.close(evolve(effect, session=effect.session.inner))
+
+    @property
+    def _connections(self) -> Connector:
         if self.connector is None:
             raise ValueError("nothing was injected that connects")
-        shown = self.connector.probe(probe)
-        self._presented.update(shown.chain if isinstance(shown, Probed) else ())
-        ports = self._servers.setdefault(probe.address, {})
-        ports[str(probe.port)] = _server(shown, probe.sni, ports.get(str(probe.port), {}))
-        return shown
+        return self.connector
 
     def to_world(self, now: datetime) -> dict[str, Any]:
         """The world's JSON object, at this (aware) time.
@@ -241,21 +302,3 @@ def _text(body: bytes) -> str:
         return body.decode("utf-8")
     except UnicodeDecodeError:
         return "\0"  # no policy, as the octets were not one either
-
-
-def _server(shown: Probed | ProbeFailure, sni: str | None, known: dict[str, Any]) -> dict[str, Any]:
-    """What a server showed to this server name, beside what it showed to others."""
-    if isinstance(shown, Probed):
-        chain = [f"pem:{certificate_to_pem(der)}" for der in shown.chain]
-        if sni is None:
-            return {"by_sni": {}, **known, "starttls": "ok", "chain": chain}
-        by_sni = {**known.get("by_sni", {}), sni: chain}
-        return {"chain": chain, **known, "starttls": "ok", "by_sni": by_sni}
-    failures: dict[ProbeStage, dict[str, Any]] = {
-        ProbeStage.CONNECT: {"connect": "timeout" if shown.detail == "timed out" else "refused"},
-        ProbeStage.GREETING: {"greeting": 421},
-        ProbeStage.STARTTLS_ABSENT: {"starttls": "absent"},
-        ProbeStage.STARTTLS_REFUSED: {"starttls": "refused"},
-        ProbeStage.HANDSHAKE: {"starttls": "fail"},
-    }
-    return failures[shown.stage]

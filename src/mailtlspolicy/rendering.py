@@ -1,4 +1,4 @@
-"""Plans, checks and verdicts as text for people."""
+"""Plans, checks, outcomes and verdicts as text for people."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mailtlspolicy.check import Check, CheckedServer
+    from mailtlspolicy.delivery import Attempt, Outcome
     from mailtlspolicy.plan_values import Plan, SkippedHost
     from mailtlspolicy.sts.cache import Entry
     from mailtlspolicy.sts.examine import Examination
@@ -102,6 +103,43 @@ def check_text(check: Check, *, explain: bool = False) -> str:
     return "\n".join(lines)
 
 
+def outcome_text(outcome: Outcome, *, explain: bool = False) -> str:
+    """What became of a message: a line an attempt, a line a recipient where there are several, and the end."""
+    lines = [plan_text(outcome.plan, explain=explain), ""]
+    for attempt in outcome.attempts:
+        lines.append(_attempt_line(attempt))
+        lines += (f"  {_escaped(line)}" for line in attempt.transcript if explain)
+    if len(outcome.recipients) > 1:
+        for entry in outcome.recipients:
+            why = " ".join(filter(None, (entry.status, f"({entry.reply})" if entry.reply else None)))
+            lines.append(_escaped(f"{entry.recipient}: {entry.outcome} {why}".rstrip()))
+    if outcome.duplicate_possible:
+        lines.append("a server may have taken the message: the next try may make a second copy")
+    if outcome.cleartext_retry:
+        lines.append(_escaped(f"the next try may go in cleartext to {', '.join(outcome.cleartext_retry)}"))
+    if outcome.retry is not None:
+        where = ", from the same address" if outcome.retry.same_address else ""
+        lines.append(f"try again at {outcome.retry.at} or later{where}")
+    lines.append(_end_line(outcome))
+    return "\n".join(lines)
+
+
+def _attempt_line(attempt: Attempt) -> str:
+    place = attempt.host if attempt.address is None else f"{attempt.host}[{attempt.address}]"
+    how = attempt.result if attempt.security is None else f"{attempt.result}, {attempt.security}"
+    if attempt.cleartext and attempt.security is None:
+        how += " in cleartext"
+    status = "" if attempt.status is None else f" {attempt.status}"
+    return _escaped(f"{place}: {how}{status}{f' ({attempt.detail})' if attempt.detail else ''}")
+
+
+def _end_line(outcome: Outcome) -> str:
+    end = str(outcome.outcome)
+    if outcome.security is not None:
+        end += f" to {outcome.host}, {outcome.security}"
+    return _escaped(end if outcome.status is None else f"{end}: status {outcome.status}")
+
+
 def verdict_text(verdict: Verdict) -> str:
     """A verdict in a line."""
     if verdict.failure is not None:
@@ -146,6 +184,7 @@ def _server_line(server: CheckedServer) -> str:
         how = verdict_text(server.verdict) if server.verdict.authenticated else ""
         line = f"{str(server.security).capitalize()} TLS connection established to {place}"
         return ": ".join(filter(None, (line, server.detail, how)))
-    why = server.result if server.verdict is None else verdict_text(server.verdict)
+    if server.verdict is not None and not server.verdict.satisfied:
+        return _escaped(f"{place}: {verdict_text(server.verdict)}")
     fallback = "; mail may go in cleartext" if server.passed else ""
-    return f"{place}: {why}{f' ({server.detail})' if server.detail else ''}{fallback}"
+    return _escaped(f"{place}: {server.result}{f' ({server.detail})' if server.detail else ''}{fallback}")

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from mailtlspolicy import dane, identity, names, pkix
 from mailtlspolicy.config import Config
+from mailtlspolicy.delivery import Outcome, notification, read_tags
 from mailtlspolicy.mx import NextHop
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mailtlspolicy.effects import Answer, Fetch, FetchFailure, Lookup, LookupFailure
-    from mailtlspolicy.engine import Engine, Resolver
+    from mailtlspolicy.engine import Resolver
     from mailtlspolicy.fetching import Fetcher, Response
+    from mailtlspolicy.world import WorldEngine
 
 MISUSE = {"misuse": True}
 
@@ -74,34 +76,43 @@ def run(vector: Vector) -> str | None:
         if "timeline" in vector.data:
             return _run_timeline(vector)
         world = World.from_json(vector.data["world"], vector.base) if "world" in vector.data else None
-        return _put(vector.data, vector.base, world, None)
-    except KeyError as error:
-        raise ValueError(f"the vector {vector.data.get('id')!r} has no {error}") from error
+        return _put(vector.data, vector.base, world, None, [])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the vector {vector.data.get('id')!r} is malformed: {error!r}") from error
 
 
 def _run_timeline(vector: Vector) -> str | None:
     """Put one question after the other to engines that share a policy store; None where every answer is as expected."""
     data: dict[str, Any] = {}
     store: MemoryStore | None = None
+    history: list[Outcome] = []
     for number, step in enumerate(vector.data["timeline"]):
         if store is not None and "cache" in step.get("world", {}):
             raise ValueError("only the first world of a timeline fills the policy store")
         data = {**step.get("world", data), "now": step["at"]}
         world = World.from_json(data, vector.base)
         store = store or MemoryStore(world.cache)
-        if (wrong := _put(step, vector.base, world, store)) is not None:
+        if (wrong := _put(step, vector.base, world, store, history)) is not None:
             return f"step {number} at {step['at']}: {wrong}"
     return None
 
 
-def _put(data: Mapping[str, Any], base: Path, world: World | None, store: MemoryStore | None) -> str | None:
+def _put(
+    data: Mapping[str, Any], base: Path, world: World | None, store: MemoryStore | None, history: list[Outcome]
+) -> str | None:
     """Put one question and compare the answer, and what was asked of the world, with what is expected."""
     question = dict(data["ask"])
-    settings = question.pop("settings", {})
+    config, message = question.pop("settings", {}), question.pop("message", {})
+    again = question.pop("again", False)
+    if again and not history:
+        raise ValueError("there is no try before the first")
+    before = history[-1] if again else None
     ((kind, asked),) = question.items()
     queries: list[str] = []
     try:
-        got = _ASKS[kind](_Ask(asked, base, Config.from_settings(settings), world, store, queries))
+        got = _ASKS[kind](_Ask(asked, base, Config.from_settings(config), world, store, queries, message, before))
+        if kind == "simulate":
+            history.append(Outcome.from_json(got))
     except ValueError as error:
         got = MISUSE | {"error": str(error)}
     return difference(got, data["expect"]) or _wrong_queries(queries, data.get("queries", {}))
@@ -163,8 +174,10 @@ class _Ask:
     world: World | None
     store: MemoryStore | None
     queries: list[str]
+    message: Mapping[str, Any]
+    before: Outcome | None
 
-    def engine(self) -> Engine:
+    def engine(self) -> WorldEngine:
         if self.world is None:
             raise KeyError("world")
         engine = self.world.engine(self.config)
@@ -196,11 +209,23 @@ def _next_hop(asked: Any) -> NextHop:
 
 
 def _plan(ask: _Ask) -> dict[str, Any]:
-    return ask.engine().plan(_next_hop(ask.asked)).to_json()
+    return ask.engine().plan(_next_hop(ask.asked), **ask.message).to_json()
 
 
 def _check(ask: _Ask) -> dict[str, Any]:
-    return ask.engine().check(_next_hop(ask.asked)).to_json()
+    return ask.engine().check(_next_hop(ask.asked), **ask.message).to_json()
+
+
+def _simulate(ask: _Ask) -> dict[str, Any]:
+    return ask.engine().simulate(_next_hop(ask.asked), **ask.message, before=ask.before).to_json()
+
+
+def _tags(ask: _Ask) -> dict[str, Any]:
+    return read_tags(ask.asked["parameters"], ask.asked["header"].encode()).to_json()
+
+
+def _notification(ask: _Ask) -> dict[str, Any]:
+    return notification(**ask.asked).to_json()
 
 
 def _verify(ask: _Ask) -> dict[str, Any]:
@@ -285,6 +310,9 @@ def _cached(ask: _Ask) -> dict[str, Any]:
 _ASKS: dict[str, Callable[[_Ask], dict[str, Any]]] = {
     "plan": _plan,
     "check": _check,
+    "simulate": _simulate,
+    "tags": _tags,
+    "notification": _notification,
     "verify": _verify,
     "match": _match,
     "pkix": _pkix,

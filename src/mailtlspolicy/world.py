@@ -29,9 +29,19 @@ import dns.name
 import dns.rdatatype
 import dns.tokenizer
 import dns.ttl
-from attrs import field, frozen
+from attrs import define, evolve, field, frozen
 
 from mailtlspolicy.config import Config
+from mailtlspolicy.delivery.message import Message
+from mailtlspolicy.delivery.session import (
+    DATA_WANTED,
+    Connected,
+    Reply,
+    Secured,
+    SessionFailure,
+    Transmitted,
+    Trouble,
+)
 from mailtlspolicy.effects import (
     MAX_TTL,
     Answer,
@@ -41,13 +51,11 @@ from mailtlspolicy.effects import (
     FetchFailureKind,
     LookupFailure,
     Mx,
-    Probed,
-    ProbeFailure,
-    ProbeStage,
     RecordType,
 )
 from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.fetching import whole_response
+from mailtlspolicy.mx import SMTP_PORT, Kind, NextHop
 from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
 from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
@@ -61,14 +69,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Set
     from datetime import datetime
 
-    from mailtlspolicy.effects import Fetch, Lookup, Probe
+    from mailtlspolicy.delivery.outcome import Outcome
+    from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
+    from mailtlspolicy.effects import Fetch, Lookup
     from mailtlspolicy.fetching import Response
-    from mailtlspolicy.mx import NextHop
 
 _T = TypeVar("_T")
 
 DEFAULT_TTL = 3600  # seconds; of records that give none, and of denials
 ALIAS_HOPS = 10  # the alias hops that the static resolver follows; the eleventh is a loop
+
+SENDER = "sender@sender.example"  # of the message that a simulation sends
+_CONTENT = b"Subject: a message\r\n\r\nIt goes nowhere.\r\n"
 
 _KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers"}
 _ZONE_KEYS = {"security", "records", "denial_ttl"}
@@ -83,14 +95,26 @@ _CERTIFICATES = {
 }
 _FETCH_ERRORS = {"timeout": FetchFailureKind.TIMEOUT, "refused": FetchFailureKind.CONNECT}
 _FAILURE_KEYS = {"name", "type", "kind"}
-_SERVER_KEYS = {"connect", "greeting", "starttls", "chain", "by_sni", "mail", "requiretls"}
-_CONNECTS = ("ok", "refused", "timeout")
-_STARTTLS = {
-    "ok": None,
-    "absent": ProbeStage.STARTTLS_ABSENT,
-    "refused": ProbeStage.STARTTLS_REFUSED,
-    "fail": ProbeStage.HANDSHAKE,
+_SERVER_KEYS = {
+    "connect",
+    "greeting",
+    "starttls",
+    "chain",
+    "by_sni",
+    "mail",
+    "requiretls",
+    "replies",
+    "drop_after",
+    "behind_starttls",
+    "extensions",
+    "tls",
 }
+_TLS_KEYS = {"replies", "drop_after", "extensions"}
+_CONNECTS = ("ok", "refused", "timeout")
+_STARTTLS = ("ok", "absent", "refused", "fail")
+_COMMANDS = ("EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", ".")
+_DROPS = ("connect", "EHLO", "STARTTLS", "handshake", "MAIL", "RCPT", "DATA", ".")
+_EHLO_UNKNOWN = {500, 502}  # the server knows HELO alone (RFC 5321 section 3.2)
 
 
 class ZoneSecurity(Word):
@@ -214,18 +238,62 @@ class StaticResolver:
 
 
 @frozen
-class StaticServer:
-    """What one server shows.
+class Phase:
+    """What a server says before TLS, or within it.
 
     Attributes:
-        failure: at which stage a probe fails, or None.
+        replies: the replies to commands, by command; to RCPT one a recipient, of which the last repeats.
+        drop_after: the command that gets no reply, because the connection ends.
+        extensions: the EHLO keywords.
+    """
+
+    replies: Mapping[str, tuple[Reply, ...]]
+    drop_after: str | None
+    extensions: tuple[str, ...]
+
+    def reply(self, command: str, recipient: int = 0) -> Reply | SessionFailure:
+        """The reply to a command; to RCPT for the recipient of this number."""
+        if command == self.drop_after:
+            return SessionFailure(Trouble.LOST, "the server closed the connection")
+        replies = self.replies.get(command) or (_DEFAULT_REPLIES[command],)
+        return replies[min(recipient, len(replies) - 1)]
+
+
+_DEFAULT_REPLIES = {
+    "EHLO": Reply(250, ("greetings",)),
+    "HELO": Reply(250, ("greetings",)),
+    "STARTTLS": Reply(220, ("2.0.0 ready",)),
+    "MAIL": Reply(250, ("2.1.0 ok",)),
+    "RCPT": Reply(250, ("2.1.5 ok",)),
+    "DATA": Reply(354, ("go ahead",)),
+    ".": Reply(250, ("2.0.0 accepted",)),
+}
+_REFUSED = Reply(454, ("4.7.0 TLS not available",))
+
+
+@frozen
+class StaticServer:
+    """How one server behaves.
+
+    Attributes:
+        failure: why there is no connection, or None.
+        greeting: its greeting.
+        clear: what it says before TLS.
+        tls: what it says within TLS.
+        injected: whether octets follow its reply to STARTTLS.
+        handshake: whether the handshake works.
         shown: the session to a server name that has no chain of its own.
         by_sni: the sessions to those that have.
     """
 
-    failure: ProbeFailure | None
-    shown: Probed
-    by_sni: Mapping[str, Probed]
+    failure: SessionFailure | None
+    greeting: Reply | SessionFailure
+    clear: Phase
+    tls: Phase
+    injected: bool
+    handshake: bool
+    shown: Secured
+    by_sni: Mapping[str, Secured]
 
     @classmethod
     def from_json(cls, data: Any, where: str, base: Path | None) -> StaticServer:
@@ -233,25 +301,44 @@ class StaticServer:
         server = _object(data, where, _SERVER_KEYS)
         connect, starttls = server.get("connect", "ok"), server.get("starttls", "ok")
         _one_of(connect, _CONNECTS, where)
-        _one_of(starttls, list(_STARTTLS), where)
-        greeting = _number(server.get("greeting", 220), where, 200, 599)
-        _number(server.get("mail", 250), where, 200, 599)
-        if connect != "ok":
-            failure: ProbeFailure | None = ProbeFailure(ProbeStage.CONNECT, connect)
-        elif greeting >= 300:
-            failure = ProbeFailure(ProbeStage.GREETING, str(greeting))
-        else:
-            stage = _STARTTLS[starttls]
-            failure = None if stage is None else ProbeFailure(stage)
+        _one_of(starttls, _STARTTLS, where)
+        within = _object(server.get("tls", {}), f"tls of {where}", _TLS_KEYS)
+        replies: dict[str, tuple[Reply, ...]] = {}
+        if "mail" in server:
+            replies["."] = (_reply(server["mail"], where),)
+        if starttls == "refused":
+            replies["STARTTLS"] = (_REFUSED,)
+        replies |= _replies(server.get("replies", {}), where)
+        drop = _drop(server.get("drop_after"), where)
+        lost = SessionFailure(Trouble.LOST, "the server closed the connection")
         by_sni = _object(server.get("by_sni", {}), f"by_sni of {where}")
+        requiretls = _boolean(server.get("requiretls", False), f"requiretls of {where}")
+        offered = ["STARTTLS"] if starttls != "absent" else []
         return cls(
-            failure,
-            Probed(_certificates(server.get("chain", []), f"the chain of {where}", base)),
-            {
-                canonical(name): Probed(_certificates(chain, f"{where} for {name}", base))
+            failure=None if connect == "ok" else SessionFailure(Trouble.UNREACHABLE, connect),
+            greeting=lost if drop == "connect" else _reply(server.get("greeting", 220), where),
+            clear=Phase(replies, drop, (*offered, *_texts(server.get("extensions", []), where))),
+            tls=Phase(
+                replies | _replies(within.get("replies", {}), where),
+                _after_handshake(_drop(within.get("drop_after", drop), where)),
+                (*["REQUIRETLS"] * requiretls, *_texts(within.get("extensions", []), where)),
+            ),
+            injected=bool(_text(server.get("behind_starttls", ""), f"behind_starttls of {where}")),
+            handshake=starttls != "fail",
+            shown=Secured(_certificates(server.get("chain", []), f"the chain of {where}", base)),
+            by_sni={
+                canonical(name): Secured(_certificates(chain, f"{where} for {name}", base))
                 for name, chain in by_sni.items()
             },
         )
+
+
+@define
+class _Session:
+    """A session with a static server: within TLS or not yet."""
+
+    server: StaticServer
+    phase: Phase
 
 
 @frozen
@@ -260,12 +347,68 @@ class StaticConnector:
 
     servers: Mapping[tuple[str, int], StaticServer]
 
-    def probe(self, probe: Probe) -> Probed | ProbeFailure:
-        """What the server shows on connecting and on STARTTLS."""
-        server = self.servers.get((canonical_address(probe.address), probe.port))
+    def connect(self, effect: Connect) -> Connected | SessionFailure:
+        """The greeting of the server."""
+        server = self.servers.get((canonical_address(effect.address), effect.port))
         if server is None:
-            return ProbeFailure(ProbeStage.CONNECT, "refused")
-        return server.failure or server.by_sni.get(probe.sni or "", server.shown)
+            return SessionFailure(Trouble.UNREACHABLE, "refused")
+        if server.failure is not None:
+            return server.failure
+        if isinstance(server.greeting, SessionFailure):
+            return server.greeting
+        return Connected(_Session(server, server.clear), server.greeting)
+
+    def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+        """The reply to EHLO with the keywords, or to HELO."""
+        phase: Phase = effect.session.phase
+        reply = phase.reply("EHLO")
+        if isinstance(reply, SessionFailure):
+            return reply
+        if reply.code in _EHLO_UNKNOWN:
+            return phase.reply("HELO")
+        return Reply(reply.code, (*reply.lines, *phase.extensions)) if reply.success else reply
+
+    def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
+        """The session to this server name, or what stands in its way."""
+        session: _Session = effect.session
+        reply = session.phase.reply("STARTTLS")
+        if isinstance(reply, SessionFailure) or reply.code != 220:
+            return reply
+        if session.server.injected:
+            return SessionFailure(Trouble.INJECTED, "the server sent more than one reply")
+        if not session.server.handshake:
+            return SessionFailure(Trouble.HANDSHAKE, "the server closed the connection")
+        session.phase = session.server.tls
+        return session.server.by_sni.get(effect.sni or "", session.server.shown)
+
+    def transmit(self, effect: Transmit) -> Transmitted:
+        """The replies of the transaction, up to the one that ends it."""
+        phase: Phase = effect.session.phase
+        mail = phase.reply("MAIL")
+        if isinstance(mail, SessionFailure):
+            return Transmitted(failure=mail)
+        if not mail.success:
+            return Transmitted(mail)
+        replies: list[Reply] = []
+        for number in range(len(effect.recipients)):
+            reply = phase.reply("RCPT", number)
+            if isinstance(reply, SessionFailure):
+                return Transmitted(mail, tuple(replies), failure=reply)
+            replies.append(reply)
+        if not any(reply.success for reply in replies):
+            return Transmitted(mail, tuple(replies))
+        data = phase.reply("DATA")
+        if isinstance(data, SessionFailure):
+            return Transmitted(mail, tuple(replies), failure=data)
+        if data.code != DATA_WANTED:
+            return Transmitted(mail, tuple(replies), data)
+        end = phase.reply(".")
+        if isinstance(end, SessionFailure):
+            return Transmitted(mail, tuple(replies), data, failure=end, committed=True)
+        return Transmitted(mail, tuple(replies), data, end)
+
+    def close(self, effect: Close) -> None:
+        """Nothing is left to do."""
 
 
 @frozen
@@ -277,6 +420,41 @@ class StaticFetcher:
     def fetch(self, request: Fetch) -> Response | FetchFailure:
         """The response of the policy host."""
         return whole_response(self.hosts.get(request.policy_host, FetchFailure(FetchFailureKind.CONNECT)))
+
+
+@frozen
+class WorldEngine(Engine):
+    """An engine over a static world, in which mail can be sent without doing harm."""
+
+    def simulate(
+        self,
+        next_hop: str | NextHop,
+        *,
+        requiretls: bool = False,
+        tls_optional: bool = False,
+        sender: str = SENDER,
+        recipients: Sequence[str] = (),
+        before: Outcome | None = None,
+    ) -> Outcome:
+        """Walk one try to deliver a small message, as `deliver` would.
+
+        Args:
+            next_hop: where to send it.
+            requiretls: it requires TLS (RFC 8689 section 4.2.1).
+            tls_optional: it bears "TLS-Required: No" (section 4.2.2).
+            sender: its reverse-path, which may be empty.
+            recipients: its recipients; by default the postmaster of the next-hop.
+            before: the outcome of the try before; see `Outcome.cleartext_retry`.
+
+        Raises:
+            ValueError: the next-hop or a mailbox is malformed.
+        """
+        route = next_hop if isinstance(next_hop, NextHop) else NextHop.parse(next_hop)
+        domain = str(evolve(route, port=SMTP_PORT)) if route.kind is Kind.LITERAL else route.name
+        message = Message(
+            sender, recipients or (f"postmaster@{domain}",), _CONTENT, requiretls=requiretls, tls_optional=tls_optional
+        )
+        return self.deliver(message, route, before=before)
 
 
 @frozen
@@ -353,12 +531,12 @@ class World:
         """The JSON object that the world was made from."""
         return dict(self.data)
 
-    def engine(self, config: Config | Callable[[NextHop], Config] | None = None) -> Engine:
+    def engine(self, config: Config | Callable[[NextHop], Config] | None = None) -> WorldEngine:
         """An engine over this world, at this world's time; hosts of equal preference keep their order.
 
         It has a policy store of its own, in memory, which starts with what the world has cached.
         """
-        return Engine(
+        return WorldEngine(
             self.resolver,
             fetcher=self.fetcher,
             store=MemoryStore(self.cache),
@@ -396,6 +574,52 @@ def _number(value: Any, where: str, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{where}: a number from {least} to {most} is due, not {value!r:.60}")
     return value
+
+
+def _boolean(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: true or false is due, not {value!r:.60}")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: a text is due, not {value!r:.60}")
+    return value
+
+
+def _texts(values: Any, where: str) -> tuple[str, ...]:
+    return tuple(_text(value, f"extensions of {where}") for value in _list(values, f"extensions of {where}"))
+
+
+def _reply(value: Any, where: str) -> Reply:
+    """A reply as a code, or as a text that begins with one."""
+    code, _, text = value.partition(" ") if isinstance(value, str) else (value, "", "")
+    if isinstance(code, str) and code.isascii() and code.isdigit():
+        code = int(code)
+    return Reply(_number(code, f"a reply of {where}", 200, 599), (text,))
+
+
+def _replies(value: Any, where: str) -> dict[str, tuple[Reply, ...]]:
+    """Replies by command; a list has one for each recipient."""
+    found: dict[str, tuple[Reply, ...]] = {}
+    for command, given in _object(value, f"replies of {where}", set(_COMMANDS)).items():
+        listed = _list(given, f"replies of {where}") if command == "RCPT" and isinstance(given, list) else [given]
+        if not listed:
+            raise ValueError(f"replies of {where}: the list for RCPT is empty")
+        found[command] = tuple(_reply(each, where) for each in listed)
+    return found
+
+
+def _drop(value: Any, where: str) -> str | None:
+    if value is not None:
+        _one_of(value, _DROPS, f"drop_after of {where}")
+    return None if value is None else str(value)
+
+
+def _after_handshake(drop: str | None) -> str | None:
+    """Within TLS the end of the connection after the handshake shows at the first command."""
+    return "EHLO" if drop == "handshake" else drop
 
 
 def _one_of(value: Any, words: Sequence[str], where: str) -> None:
