@@ -94,7 +94,7 @@ def changed(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
     return copy
 
 
-NAMED = {"zones", "https", "cache", "servers", "by_sni"}  # objects whose keys are names, addresses or ports
+NAMED = {"zones", "https", "cache", "servers", "by_sni", "replies"}  # objects whose keys are names, addresses or ports
 
 
 def _kind(path: tuple[str | int, ...]) -> tuple[str, ...]:
@@ -122,6 +122,7 @@ WORDS = {
     *("level", "mode", "source", "connect", "starttls", "certificate", "error", "type"),
     *("dane", "insecure_mx", "address_families", "ip_versions", "sts", "sts_with_dane", "sts_on_dns_error"),
     *("sts_media_type", "opportunistic_sni", "max_policy_octets", "max_fetch_seconds"),
+    *("cleartext_retry", "retry_seconds", "max_attempts", "outcome", "drop_after", "greeting", "mail", "ret"),
 }  # keys whose texts are words of the format
 WRITTEN = {*WORDS, *("at", "now", "fetched", "checked", "used", "expires", "location")}  # these have a form too
 EXAMPLES = _examples()
@@ -192,8 +193,80 @@ READ = {
 }
 ALLOWS = {**HEAD, "ask": {"sts_allows": {"policy": POLICY, "mx": "mx.client.test"}}, "expect": {"allows": True}}
 
+SERVERS: dict[str, Any] = {
+    "192.0.2.1": {
+        "25": {
+            "greeting": "220 ready",
+            "starttls": "refused",
+            "replies": {"RCPT": [250, "550 5.1.1 no"], ".": 250},
+            "drop_after": ".",
+            "behind_starttls": "250 ok",
+            "extensions": ["SIZE 1000"],
+            "tls": {"replies": {"MAIL": 451}, "drop_after": "DATA", "extensions": ["REQUIRETLS"]},
+            "requiretls": True,
+        }
+    }
+}
+FAILED_ATTEMPT: dict[str, Any] = {
+    "host": "mx.client.test",
+    "address": "192.0.2.1",
+    "result": "tempfailed",
+    "cleartext": False,
+    "security": None,
+    "status": "4.4.2",
+    "tlsrpt": None,
+    "requiretls": False,
+}
+SIMULATED: dict[str, Any] = {
+    **HEAD,
+    "world": {"now": "2026-01-01T00:00:00Z", **STS_WORLD, "servers": SERVERS},
+    "ask": {
+        "simulate": "client.test",
+        "message": {"sender": "", "recipients": ["a@client.test"], "requiretls": True, "tls_optional": True},
+        "settings": {"cleartext_retry": "later", "retry_seconds": "60", "max_attempts": "2"},
+    },
+    "expect": {
+        "outcome": "deferred",
+        "host": None,
+        "security": None,
+        "status": "4.4.2",
+        "attempts": [FAILED_ATTEMPT, {"result": "skipped", "address": None}],
+        "recipients": [{"recipient": "a@client.test", "outcome": "deferred", "status": "4.4.2", "reply": None}],
+        "retry": {"at": "2026-01-01T00:01:00+00:00", "same_address": False},
+        "duplicate_possible": True,
+        "cleartext_retry": ["mx.client.test"],
+        "plan": {"requiretls": True, "tls_optional": False},
+    },
+}
+AGAIN: dict[str, Any] = {
+    **HEAD,
+    "timeline": [
+        {
+            "at": "2026-01-01T00:00:00Z",
+            "world": {**STS_WORLD, "servers": SERVERS},
+            "ask": {"simulate": "client.test"},
+            "expect": {"outcome": "deferred"},
+        },
+        {
+            "at": "2026-01-01T00:30:00Z",
+            "ask": {"simulate": "client.test", "again": True, "message": {"tls_optional": True}},
+            "expect": {"outcome": "delivered", "security": "cleartext"},
+        },
+    ],
+}
+TAGS = {
+    **HEAD,
+    "ask": {"tags": {"parameters": ["REQUIRETLS"], "header": "TLS-Required: No\r\n"}},
+    "expect": {"requiretls": True, "tls_optional": False},
+}
+NOTIFIED = {
+    **HEAD,
+    "ask": {"notification": {"requiretls": True, "ret": "FULL"}},
+    "expect": {"sender": "", "requiretls": True, "ret": "HDRS"},
+}
 
-@pytest.mark.parametrize("data", [PLANNED, STEPS, RECORD, READ, ALLOWS])
+
+@pytest.mark.parametrize("data", [PLANNED, STEPS, RECORD, READ, ALLOWS, SIMULATED, AGAIN, TAGS, NOTIFIED])
 def test_the_schema_takes_a_vector(data: dict[str, Any]) -> None:
     assert is_vector(data)
 
@@ -298,6 +371,52 @@ def test_the_schema_takes_a_vector(data: dict[str, Any]) -> None:
         (READ, ("expect", "warnings"), [{"kind": "blank-before-delimiter"}]),
         (ALLOWS, ("ask", "sts_allows"), {"policy": POLICY}),
         (ALLOWS, ("expect", "allows"), None),
+        # deliveries
+        (SIMULATED, ("world",), {"now": "2026-01-01T00:00:00"}),
+        (SIMULATED, ("ask", "again"), True),  # of timelines alone
+        (SIMULATED, ("ask", "message"), {}),
+        (SIMULATED, ("ask", "message", "recipients"), []),
+        (SIMULATED, ("ask", "message", "recipients"), ["a", "a"]),
+        (SIMULATED, ("ask", "message", "requiretls"), "yes"),
+        (SIMULATED, ("ask", "message", "content"), ""),
+        (SIMULATED, ("ask", "settings", "cleartext_retry"), "always"),
+        (SIMULATED, ("ask", "settings", "retry_seconds"), 60),
+        (SIMULATED, ("ask",), {"plan": "client.test", "simulate": "client.test"}),
+        (SIMULATED, ("expect", "outcome"), "rejected"),
+        (SIMULATED, ("expect", "outcome"), "delivered"),  # which goes with no 4.x.x
+        (SIMULATED, ("expect", "outcome"), "bounced"),
+        (SIMULATED, ("expect", "host"), "mx.client.test"),  # nobody took it
+        (SIMULATED, ("expect", "security"), "verified"),
+        (SIMULATED, ("expect", "status"), "5.4.2"),
+        (SIMULATED, ("expect", "status"), "4.4"),
+        (SIMULATED, ("expect", "attempts", 0, "result"), "ok"),
+        (SIMULATED, ("expect", "attempts", 0, "address"), None),
+        (SIMULATED, ("expect", "attempts", 0, "security"), "untrusted"),
+        (SIMULATED, ("expect", "attempts", 0, "detail"), "a text for people"),
+        (SIMULATED, ("expect", "attempts", 0, "transcript"), []),
+        (SIMULATED, ("expect", "attempts", 1, "address"), "192.0.2.1"),
+        (SIMULATED, ("expect", "recipients", 0, "outcome"), "bounced"),
+        (SIMULATED, ("expect", "retry", "at"), "2026-01-01T00:01:00Z"),
+        (SIMULATED, ("expect", "retry", "same_address"), None),
+        (SIMULATED, ("expect", "cleartext_retry"), None),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "replies"), {"NOOP": 250}),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "replies", "RCPT"), []),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "replies", "."), [250]),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "replies", "."), 150),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "replies", "."), "25 ok"),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "drop_after"), "QUIT"),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "behind_starttls"), ""),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "tls"), {"starttls": "ok"}),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "tls", "drop_after"), "connect"),
+        (SIMULATED, ("world", "servers", "192.0.2.1", "25", "requiretls"), "yes"),
+        (AGAIN, ("timeline", 0, "ask", "again"), True),  # of no try before
+        (AGAIN, ("timeline", 1, "ask", "again"), False),
+        (AGAIN, ("timeline", 1, "ask"), {"plan": "client.test", "again": True}),
+        (TAGS, ("ask", "tags"), {"parameters": ["REQUIRETLS"]}),
+        (TAGS, ("ask", "tags", "parameters"), "REQUIRETLS"),
+        (TAGS, ("expect",), {"requiretls": True, "tls_optional": True}),
+        (NOTIFIED, ("ask", "notification", "ret"), "NONE"),
+        (NOTIFIED, ("expect", "sender"), "a@sender.test"),
     ],
 )
 def test_the_schema_refuses(data: dict[str, Any], path: tuple[str | int, ...], new: Any) -> None:
@@ -517,3 +636,79 @@ def test_a_policy_that_is_none_is_no_answer_to_what_it_allows() -> None:
 def test_what_is_no_vector_is_a_value_error(data: Any) -> None:
     with pytest.raises(ValueError, match="'v'"):
         run(Vector({"id": "v", **data}, VECTORS))
+
+
+# --- deliveries
+
+FALLING = {
+    "now": "2026-01-01T00:00:00Z",
+    "zones": {"client.test": {"security": "insecure", "records": ["@ MX 10 mx", "mx A 192.0.2.1"]}},
+    "servers": {"192.0.2.1": {"25": {"starttls": "fail"}}},
+}
+
+
+def simulated(expect: Any, *, world: Any = FALLING, **ask: Any) -> str | None:
+    data = {"id": "v", "world": world, "ask": {"simulate": "client.test", **ask}, "expect": expect}
+    return run(Vector(data, VECTORS))
+
+
+def test_a_simulation_is_asked_with_its_message_and_settings() -> None:
+    to = ["a@client.test", "b@x.test"]
+    assert simulated({"outcome": "delivered", "security": "cleartext", "attempts": [{}, {"cleartext": True}]}) is None
+    assert simulated({"outcome": "deferred"}) is not None
+    assert simulated({"outcome": "deferred"}, settings={"cleartext_retry": "never"}) is None
+    assert simulated({"recipients": [{"recipient": "postmaster@client.test"}]}) is None
+    assert simulated({"recipients": [{"recipient": each} for each in to]}, message={"recipients": to}) is None
+    assert simulated({"outcome": "bounced", "status": "5.7.10"}, message={"requiretls": True}) is None
+    assert simulated({"outcome": "deferred"}, message={"requiretls": True, "sender": ""}) is None
+    assert simulated({"misuse": True}, message={"recipients": ["a b"]}) is None
+    assert simulated({"misuse": True}) is not None
+
+
+def test_a_plan_and_a_check_are_asked_with_the_wishes_of_a_message() -> None:
+    for kind in ("plan", "check"):
+        for wish in ("requiretls", "tls_optional"):
+            plan = {wish: True}
+            expect = plan if kind == "plan" else {"plan": plan}
+            data = {"id": "v", "world": FALLING, "ask": {kind: "client.test", "message": plan}, "expect": expect}
+            assert run(Vector(data, VECTORS)) is None
+            assert run(Vector({**data, "ask": {kind: "client.test"}}, VECTORS)) is not None
+
+
+def test_the_questions_of_a_simulation_are_checked() -> None:
+    data = {"id": "v", "world": FALLING, "ask": {"simulate": "client.test"}, "expect": {}}
+    for queries, passes in (({"asked": ["client.test MX"]}, True), ({"not_asked": ["client.test MX"]}, False)):
+        assert (run(Vector({**data, "queries": queries}, VECTORS)) is None) is passes
+
+
+def test_the_next_try_in_a_timeline_knows_the_one_before_where_it_is_said_to() -> None:
+    later = {"simulate": "client.test", "settings": {"cleartext_retry": "later"}}
+    world = {key: value for key, value in FALLING.items() if key != "now"}
+    waits: dict[str, Any] = {"outcome": "deferred", "cleartext_retry": ["mx.client.test"]}
+    first = {"ask": later, "world": world, "expect": waits}
+    again = {"ask": {**later, "again": True}, "expect": {"outcome": "delivered", "security": "cleartext"}}
+    assert run(timeline(first, again)) is None
+    assert run(timeline(first, {"ask": later, "expect": waits}, again)) is None
+    assert run(timeline(first, {"ask": {"cached": "client.test"}, "expect": {}}, again)) is None
+    assert run(timeline(first, {"ask": later, "expect": again["expect"]})) is not None
+    up = {**again, "world": {**world, "servers": {"192.0.2.1": {"25": {}}}}}
+    assert run(timeline(first, {**up, "expect": {"security": "untrusted"}}, {**again, "world": world})) is not None
+
+
+@pytest.mark.parametrize(
+    ("ask", "right", "wrong"),
+    [
+        (
+            {"tags": {"parameters": ["requiretls"], "header": "TLS-Required: No\r\n"}},
+            {"requiretls": True, "tls_optional": False},
+            {"tls_optional": True},
+        ),
+        ({"tags": {"parameters": [], "header": "TLS-Required: No\r\n"}}, {"tls_optional": True}, {"misuse": True}),
+        ({"tags": {"parameters": ["REQUIRETLS=1"], "header": ""}}, {"misuse": True}, {"requiretls": True}),
+        ({"notification": {"requiretls": True, "ret": "FULL"}}, {"sender": "", "ret": "HDRS"}, {"ret": "FULL"}),
+        ({"notification": {"requiretls": False, "ret": None}}, {"requiretls": False, "ret": None}, {"ret": "HDRS"}),
+    ],
+)
+def test_tags_and_notifications_are_asked_without_a_world(ask: Any, right: Any, wrong: Any) -> None:
+    assert run(Vector({"id": "v", "ask": ask, "expect": right}, VECTORS)) is None
+    assert run(Vector({"id": "v", "ask": ask, "expect": wrong}, VECTORS)) is not None
