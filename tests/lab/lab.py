@@ -19,15 +19,17 @@ import dns.message
 import dns.query
 from attrs import frozen
 
-from tests.lab import pki, policy_hosts, servers, zones
+from tests.lab import pki, policy_hosts, postfix, servers, zones
+from tests.lab.delivery_scenarios import DELIVERIES, RECEIVERS
 from tests.lab.programs import program
 from tests.lab.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.lab.scenarios import Scenario, Server
+    from tests.lab.scenarios import Scene, Server
 
 RESOLVER = "127.0.0.1"
 OBLIVIOUS_RESOLVER = "127.0.0.2"
@@ -98,7 +100,7 @@ class Placed:
 class World:
     """A scenario with its names and servers filled in."""
 
-    scenario: Scenario
+    scenario: Scene
     names: Mapping[str, str]
     servers: Mapping[str, Placed]
     authorities: Mapping[str, pki.Certificate]
@@ -121,7 +123,7 @@ class World:
         return zones.Records(self.names[security], self.fill(getattr(self.scenario, security)), forged)
 
 
-def _names(scenario: Scenario) -> dict[str, str]:
+def _names(scenario: Scene) -> dict[str, str]:
     return {security: f"{scenario.name}.{security}.test." for security in zones.SECURITIES}
 
 
@@ -130,7 +132,7 @@ def _absolute(name: str, origin: str) -> str:
     return (name if name.endswith(".") else origin if name == "@" else f"{name}.{origin}").rstrip(".")
 
 
-def _place(scenario: Scenario, server: Server, address: str, authorities: Mapping[str, pki.Certificate]) -> Placed:
+def _place(scenario: Scene, server: Server, address: str, authorities: Mapping[str, pki.Certificate]) -> Placed:
     names = _names(scenario)
     leaf = pki.issue(
         server.common_name.format(**names).rstrip("."),
@@ -149,11 +151,32 @@ def _listeners(directory: Path, worlds: Sequence[World]) -> Iterator[servers.Lis
             server = placed.server
             chain = directory / f"{placed.address}.pem"
             pki.write_chain(chain, placed.leaf, [world.authorities[word] for word in server.sends])
-            if server.starttls != "down":
+            if server.starttls != "down" and server.postfix is None:
                 only_for = server.only_for and world.absolute(server.only_for)
                 yield servers.Listener(
-                    placed.address, chain, only_for, other if only_for else None, server.starttls, server.port
+                    placed.address,
+                    chain,
+                    only_for,
+                    other if only_for else None,
+                    server.starttls,
+                    server.port,
+                    server.manners,
+                    server.manners if server.tls_manners is None else server.tls_manners,
+                    server.ciphers,
                 )
+
+
+def _receiver(directory: Path, worlds: Sequence[World]) -> AbstractContextManager[postfix.Postfix]:
+    """The Postfix that some of the servers are; each of them logs by the name of its scenario."""
+    options, domains = {}, []
+    for world in worlds:
+        for placed in world.servers.values():
+            if placed.server.postfix is not None:
+                chain = str(directory / f"{placed.address}.pem")
+                own = {"syslog_name": world.scenario.name, "smtpd_tls_chain_files": chain}
+                options[placed.address] = own | dict(placed.server.postfix)
+                domains.append(world.next_hop)
+    return postfix.receive(options, domains)
 
 
 def _await_answer(address: str, name: str, rdtype: str) -> None:
@@ -172,12 +195,23 @@ def _await_answer(address: str, name: str, rdtype: str) -> None:
 
 @frozen
 class Lab:
-    """The running lab."""
+    """The running lab.
+
+    Attributes:
+        directory: its files.
+        worlds: what is checked, by the names of the scenarios.
+        deliveries: what is only delivered to, likewise.
+        journal: what the servers saw.
+        policy_hosts: the policy hosts.
+        receiver: the Postfix that some of the servers are.
+    """
 
     directory: Path
     worlds: Mapping[str, World]
+    deliveries: Mapping[str, World]
     journal: servers.Journal
     policy_hosts: policy_hosts.PolicyHosts
+    receiver: postfix.Postfix
 
     @property
     def environment(self) -> dict[str, str]:
@@ -205,7 +239,7 @@ def run(directory: Path) -> Iterator[Lab]:
             },
             authorities,
         )
-        for scenario in SCENARIOS
+        for scenario in (*SCENARIOS, *DELIVERIES, *RECEIVERS)
     ]
     with ExitStack() as stack:
         hosts = stack.enter_context(policy_hosts.run(directory, "plain.test"))
@@ -234,4 +268,7 @@ def _run(directory: Path, worlds: Sequence[World], hosts: policy_hosts.PolicyHos
             stack.enter_context(program(command, "-d", "-c", str(conf), stdout=DEVNULL, stderr=DEVNULL))
         for address in (NAME_SERVER, RESOLVER, OBLIVIOUS_RESOLVER):
             _await_answer(address, ".", "SOA")
-        yield Lab(directory, {world.scenario.name: world for world in worlds}, journal, hosts)
+        receiver = stack.enter_context(_receiver(directory, worlds))
+        by_name = {world.scenario.name: world for world in worlds}
+        checked = {scenario.name: by_name.pop(scenario.name) for scenario in SCENARIOS}
+        yield Lab(directory, checked, by_name, journal, hosts, receiver)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+
+from tests.lab.servers import Manners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +33,10 @@ class Server:
         starttls: `ok`, `absent`, `refused`, `fail`, or `down` where nothing listens at the address.
         only_for: an SNI (relative name) that the chain is kept for; all others get a stranger's.
         port: TCP port.
+        manners: how it behaves towards mail.
+        tls_manners: the same within TLS, where it differs.
+        ciphers: the cipher suites of TLS 1.2, where it can do no other.
+        postfix: options of smtpd, where a real Postfix is the server.
     """
 
     names: tuple[str, ...] = ("mx",)
@@ -41,6 +47,10 @@ class Server:
     starttls: str = "ok"
     only_for: str | None = None
     port: int = 25
+    manners: Manners = field(factory=Manners)
+    tls_manners: Manners | None = None
+    ciphers: str | None = None
+    postfix: Mapping[str, str] | None = None
 
 
 @frozen(kw_only=True)
@@ -112,38 +122,47 @@ def skipped(reason: str, host: str = "mx", *, base: str | None = None) -> Host:
 
 
 @frozen
-class Scenario:
-    """A world, a question, and the two answers to it.
+class Scene:
+    """A world and a question.
 
     Attributes:
         name: what it is called, and the first label of its names.
         shows: what it shows, in a sentence.
         clauses: the rows of the clause table that decide it.
-        finger: the word of posttls-finger's line "... TLS connection established to", None where it prints none.
-        hosts: our answer for every MX host, in order.
-        undeliverable: the reason of a plan without hosts that could be tried.
         signed: records of the signed zone; likewise `plain`, `bogus` and `expired`.
         forged: RRsets of the signed zone (`owner type`) with a signature by nobody's key.
         next_hop: the question.
         servers: the servers by label.
         settings: our settings for the question (`--set`).
-        peer_options: posttls-finger's options to the same effect.
     """
 
     name: str
     shows: str
     clauses: tuple[str, ...]
+    signed: str = field(default="", kw_only=True)
+    plain: str = field(default="", kw_only=True)
+    bogus: str = field(default="", kw_only=True)
+    expired: str = field(default="", kw_only=True)
+    forged: tuple[str, ...] = field(default=(), kw_only=True)
+    next_hop: str = field(default="{signed}", kw_only=True)
+    servers: Mapping[str, Server] = field(default={"mx": Server()}, kw_only=True)
+    settings: tuple[str, ...] = field(default=(), kw_only=True)
+
+
+@frozen
+class Scenario(Scene):
+    """A scene, and the two answers to its question.
+
+    Attributes:
+        finger: the word of posttls-finger's line "... TLS connection established to", None where it prints none.
+        hosts: our answer for every MX host, in order.
+        undeliverable: the reason of a plan without hosts that could be tried.
+        peer_options: posttls-finger's options to the same effect as our settings.
+    """
+
     finger: str | None
     hosts: tuple[Host, ...] = ()
     undeliverable: str | None = None
-    signed: str = ""
-    plain: str = ""
-    bogus: str = ""
-    expired: str = ""
-    forged: tuple[str, ...] = ()
-    next_hop: str = "{signed}"
-    servers: Mapping[str, Server] = {"mx": Server()}
-    settings: tuple[str, ...] = ()
     peer_options: tuple[str, ...] = ()
 
 

@@ -21,7 +21,7 @@ import mailtlspolicy
 from mailtlspolicy import AsyncEngine, Config
 from mailtlspolicy.adapters.dns import AsyncDnsResolver
 from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
-from mailtlspolicy.adapters.smtp import AsyncSmtpProber
+from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.cli import main
 from tests.lab import finger
 from tests.lab.lab import NAME_SERVER, OBLIVIOUS_RESOLVER, RESOLVER
@@ -231,7 +231,7 @@ def test_the_asynchronous_engine_gives_the_same_answers(lab: Lab, capsys: Captur
             engine = AsyncEngine(
                 resolver,
                 fetcher=AsyncHttpsFetcher(resolver),
-                connector=AsyncSmtpProber(),
+                connector=AsyncSmtpConnector(),
                 shuffle=lambda _: None,
                 config=config,
             )

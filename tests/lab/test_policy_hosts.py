@@ -13,7 +13,8 @@ from mailtlspolicy import AsyncEngine, Config, Engine
 from mailtlspolicy.adapters.dns import AsyncDnsResolver, DnsResolver
 from mailtlspolicy.adapters.https import HttpsFetcher, policy_context
 from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
-from mailtlspolicy.adapters.smtp import AsyncSmtpProber, SmtpProber
+from mailtlspolicy.adapters.smtp import SmtpConnector
+from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.adapters.sqlite import SqliteStore
 from mailtlspolicy.effects import Answer, Fetch, Fetched, FetchFailure, FetchFailureKind, RecordType
 from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
@@ -98,7 +99,7 @@ def check(kind: str, hosts: PolicyHosts, host: PolicyHost) -> Check:
         engine = Engine(
             DnsResolver(nameservers=[RESOLVER]),
             fetcher=fetcher_of(hosts),
-            connector=SmtpProber(),
+            connector=SmtpConnector(),
             trust=trust,
             config=config,
         )
@@ -106,7 +107,7 @@ def check(kind: str, hosts: PolicyHosts, host: PolicyHost) -> Check:
     async_engine = AsyncEngine(
         AsyncDnsResolver(nameservers=[RESOLVER]),
         fetcher=async_fetcher_of(hosts),
-        connector=AsyncSmtpProber(),
+        connector=AsyncSmtpConnector(),
         trust=trust,
         config=config,
     )
@@ -132,7 +133,7 @@ def test_the_policy_of_a_good_host_is_enforced_and_no_others(hosts: PolicyHosts,
 
 def test_without_the_root_an_enforced_host_is_not_used(hosts: PolicyHosts) -> None:  # RFC8461-4.2-b, RFC8461-10.1-a
     engine = Engine(
-        DnsResolver(nameservers=[RESOLVER]), fetcher=fetcher_of(hosts), connector=SmtpProber(), trust=TrustStore()
+        DnsResolver(nameservers=[RESOLVER]), fetcher=fetcher_of(hosts), connector=SmtpConnector(), trust=TrustStore()
     )
     (server,) = engine.check(f"{HOSTS[0].label}.{hosts.domain}").servers
     assert (server.result, server.security) == ("not-authenticated", None)
