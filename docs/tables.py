@@ -1,7 +1,8 @@
 """The tables of the documentation, made by asking the library: ```` ```{table-of} NAME ```` stands for one.
 
 A table shows what the code decides, so no page can say otherwise. Where a row is a situation, the situation is a small
-world and the cells are what the engine makes of it.
+world and the cells are what the engine makes of it. `delivery_tables` has those on delivery. ```` ```{automaton} ````
+stands for the diagram that `automaton` draws.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import automaton
+import delivery_tables
 from attrs import evolve, fields, frozen
+from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from mailtlspolicy import Config, HostPlan, NextHop, World
@@ -26,13 +30,13 @@ from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.verdict import Failure
 from tests.differential.compare import EXCEPTIONS
+from tests.lab import delivery_scenarios
 from tests.lab.scenarios import DISAGREEMENTS, SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from docutils import nodes
     from sphinx.application import Sphinx
     from sphinx.util.typing import ExtensionMetadata
 
@@ -145,8 +149,7 @@ def levels() -> Iterable[Row]:
         if level is None:
             yield code(outcome), "host skipped", "-", "no", clause
         else:
-            made = HostPlan(host="mx.provider.example", level=level)
-            yield code(outcome), code(level), codes(made.requires), "allowed" if made.cleartext else "no", clause
+            yield code(outcome), code(level), codes(host.requires), "allowed" if host.cleartext else "no", clause
 
 
 def levels_by_setting() -> Iterable[Row]:
@@ -185,6 +188,23 @@ def _by_policy(made: World) -> str:
     settings = (Config(), Config(sts_with_dane="both"))
     default, both = (shown(made.engine(config).plan("client.example")) for config in settings)
     return default if default == both else f"{default}; with `both`: {both}"
+
+
+def levels_by_wish() -> Iterable[Row]:
+    """What the wish of a message makes of a host, without a policy and under one of mode `enforce` that lists it."""
+    yield "MX RRset", "TLSA records", "none", "REQUIRETLS", "REQUIRETLS, and a policy", "TLS-Required: No"
+    for mx in (SECURE, INSECURE):
+        for outcome in TlsaOutcome:
+            without = outcome_world(mx, outcome)
+            policed = outcome_world(mx, outcome, policy_text("enforce"))
+            yield (
+                mx,
+                code(outcome),
+                shown(without.engine().plan("client.example")),
+                shown(without.engine().plan("client.example", requiretls=True)),
+                shown(policed.engine().plan("client.example", requiretls=True)),
+                shown(policed.engine().plan("client.example", tls_optional=True)),
+            )
 
 
 @frozen
@@ -462,6 +482,7 @@ def undeliverable() -> Iterable[Row]:
     mx, host = ["@ MX 10 mx"], ["mx A 192.0.2.1"]
     secure_zone = {"client.example": (SECURE, mx + host)}
     loop = ["client CNAME pool.example.", "pool CNAME client.example."]
+    announced = world({"client.example": (INSECURE, [*mx, *host, ANNOUNCED])})
     cases: tuple[tuple[str, World, Config], ...] = (
         ("the domain does not exist", world({"example": (SECURE, [])}), Config()),
         ("its only exchange is the root (null MX)", world({"client.example": (SECURE, ["@ MX 0 ."])}), Config()),
@@ -479,8 +500,15 @@ def undeliverable() -> Iterable[Row]:
         ),
         ("this system is the best MX host", world(secure_zone), Config(own_names=["mx.client.example"])),
     )
-    for situation, made, config in cases:
-        bad = made.engine(config).plan("client.example").undeliverable
+    nothing = world({"client.example": (INSECURE, mx + host)})
+    wishing: tuple[tuple[str, World], ...] = (
+        ("REQUIRETLS, and nothing vouches for the choice of a host", nothing),
+        ("the same, and the policy that may vouch could not be had", announced),
+    )
+    plans = [(situation, made.engine(config).plan("client.example")) for situation, made, config in cases]
+    plans += [(situation, made.engine().plan("client.example", requiretls=True)) for situation, made in wishing]
+    for situation, planned in plans:
+        bad = planned.undeliverable
         if bad is None:
             raise AssertionError(f"deliverable: {situation}")
         yield situation, bad.kind, code(bad.reason), bad.status, str(bad.reply_code)
@@ -518,8 +546,10 @@ NOTES = {
     "unsigned.example": "no DNSSEC; hosted at the same provider",
     "plain.example": "no DNSSEC at all",
     "cleartext.example": "no DNSSEC, no STARTTLS",
+    "broken-tls.example": "no DNSSEC; STARTTLS is announced, and the handshake fails",
     "unusable.example": "a `1 1 1` record only",
     "mixed.example": "four hosts: without address, plain, with DANE, with a broken TLSA lookup",
+    "required.example": "a `3 1 1` record, and the server announces REQUIRETLS",
     "mismatch.example": "the record of another key",
     "expired.example": "a `2 0 1` record and an expired certificate",
     "nostarttls.example": "a `3 1 1` record, and somebody strips STARTTLS",
@@ -539,12 +569,13 @@ NOTES = {
 
 
 def tour() -> Iterable[Row]:
-    """The domains of the built-in world, what is planned for them and what a check shows."""
-    yield "domain", "what it is", "plan", "check"
+    """The domains of the built-in world, what is planned for them, what a check shows, what becomes of a message."""
+    yield "domain", "what it is", "plan", "check", "simulate"
     engine = World.tour().engine()
     for domain, note in NOTES.items():
         check = engine.check(domain)
-        yield domain, note, _planned(check.plan), _checked(check)
+        sent = engine.simulate(domain)
+        yield domain, note, _planned(check.plan), _checked(check), f"{sent.outcome} {sent.status or ''}".rstrip()
 
 
 def _planned(plan: Plan) -> str:
@@ -569,8 +600,27 @@ def disagreements() -> Iterable[Row]:
     yield "scenario", "what it shows", "difference", "clause"
     shows = {scenario.name: scenario.shows for scenario in SCENARIOS}
     for name, (clause, difference) in DISAGREEMENTS.items():
-        rfc, section, _ = clause.split("-")
-        yield code(name), shows[name], difference, f"{rfc[:3]} {rfc[3:]} section {section}"
+        yield code(name), shows[name], difference, _section(clause)
+
+
+def delivery_disagreements() -> Iterable[Row]:
+    """The lab's deliveries in which Postfix and this library end up differently."""
+    yield "what the scenario shows", "difference", "Postfix", "here", "clause"
+    known = {delivery.name: delivery for delivery in delivery_scenarios.ALL}
+    for name, row in delivery_scenarios.DISAGREEMENTS.items():
+        ours = known[name]
+        shows = f"{ours.shows} {code(name)}"
+        yield shows, row.difference, _fate(row.fate), _fate(ours.fate), _section(row.clause)
+
+
+def _fate(fate: delivery_scenarios.Fate) -> str:
+    ends = ", ".join(fate.outcomes)
+    return ends if fate.security is None else f"{ends} ({fate.security})"
+
+
+def _section(clause: str) -> str:
+    rfc, section, _ = clause.split("-")
+    return f"{rfc[:3]} {rfc[3:]} section {section}"
 
 
 def libssl_exceptions() -> Iterable[Row]:
@@ -639,6 +689,7 @@ TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "levels": levels,
     "levels-by-setting": levels_by_setting,
     "levels-by-policy": levels_by_policy,
+    "levels-by-wish": levels_by_wish,
     "discovery": discovery,
     "fetches": fetches,
     "sts-failures": sts_failures,
@@ -651,9 +702,11 @@ TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "settings": settings,
     "tour": tour,
     "disagreements": disagreements,
+    "delivery-disagreements": delivery_disagreements,
     "libssl-exceptions": libssl_exceptions,
     "sts-elsewhere": sts_elsewhere,
     "vectors": vectors,
+    **delivery_tables.TABLES,
 }
 
 
@@ -670,7 +723,17 @@ class TableOf(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+class Automaton(SphinxDirective):
+    """The directive of the diagram."""
+
+    def run(self) -> list[nodes.Node]:
+        """Draw it, again in every build."""
+        self.env.note_reread()
+        return [nodes.raw("", f'<div class="automaton-frame">{automaton.svg()}</div>', format="html")]
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("table-of", TableOf)
+    app.add_directive("automaton", Automaton)
     return {"version": "1", "parallel_read_safe": True}

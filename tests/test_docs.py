@@ -10,25 +10,38 @@ A page runs from top to bottom, its blocks in one namespace:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import doctest
 import importlib
 import io
 import pkgutil
 import re
+import runpy
 import shlex
+import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 
 import mailtlspolicy
+from mailtlspolicy.adapters.dns import AsyncDnsResolver, DnsResolver
+from mailtlspolicy.adapters.smtp import SmtpConnector
+from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.cli import main
+from mailtlspolicy.delivery.transitions import TRANSITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from mailtlspolicy.effects import Lookup
 
 TOP = Path(__file__).resolve().parent.parent
+EXAMPLES = TOP / "docs" / "examples"
 PAGES = [TOP / "README.md", *sorted(path for path in (TOP / "docs").rglob("*.md") if "_build" not in path.parts)]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(mailtlspolicy.__path__, "mailtlspolicy."))
 
@@ -78,7 +91,7 @@ def printed(command: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
-    monkeypatch.syspath_prepend(TOP / "docs" / "examples")
+    monkeypatch.syspath_prepend(EXAMPLES)
     names: dict[str, Any] = {"__name__": "__main__"}
     for language, text, line in blocks(page):
         if language == "console":
@@ -90,6 +103,59 @@ def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", ["mailtlspolicy", *(name for name in MODULES if not name.endswith("__main__"))])
 def test_the_examples_of_a_module_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+async def no_sleep(sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
+    assert seconds == 0
+    await sleep(0)
+
+
+TOLD = {"b@here.example": "delivered (250 kept)", "c@nowhere.example": "bounced (5.1.2)"}
+MESSAGE = "From: <a@sender.example>\r\nTo: <b@here.example>\r\nSubject: hello\r\n\r\n.dots\r\n"
+
+
+@pytest.mark.parametrize("program", ["sender.py", "sender_async.py"])
+def test_the_senders_of_the_documentation_send(
+    program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they stand, over sockets; but the DNS is a world, and port 25 of the MX host another one."""
+    assert len(list(filter(None, (EXAMPLES / program).read_text("utf-8").splitlines()))) <= 40
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    server = importlib.import_module("mailserver").MailServer("mx.here.example")
+    records = ["@ MX 10 mx", f"mx A {server.address}", f"_25._tcp.mx TLSA {server.tlsa}"]
+    world = mailtlspolicy.World.from_json({"zones": {"here.example": {"records": records}}})
+
+    async def lookup(question: Lookup) -> Any:
+        return world.resolver.lookup(question)
+
+    monkeypatch.setattr(DnsResolver, "from_system", lambda: world.resolver)
+    monkeypatch.setattr(AsyncDnsResolver, "from_system", lambda: SimpleNamespace(lookup=lookup))
+    for connector in (SmtpConnector, AsyncSmtpConnector):
+        connect: Any = connector.connect
+        there = lambda self, effect, connect=connect: connect(self, evolve(effect, port=server.port))  # noqa: E731
+        monkeypatch.setattr(connector, "connect", there)
+    recipients = ["b@here.example"] if program == "sender.py" else ["b@here.example", "c@nowhere.example"]
+    monkeypatch.setattr(sys, "argv", [program, "a@sender.example", *recipients])
+    monkeypatch.setattr("time.sleep", pytest.fail)  # nothing is deferred
+    monkeypatch.setattr("asyncio.sleep", partial(no_sleep, asyncio.sleep))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(MESSAGE.encode())))
+    runpy.run_path(str(EXAMPLES / program), run_name="__main__")
+    told = set(capsys.readouterr().out.splitlines())
+    assert told == {f"{recipient}: {TOLD[recipient]}" for recipient in recipients}
+    assert server.mails == [MESSAGE]
+
+
+def test_the_diagram_shows_every_row_of_the_automaton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOP / "docs")
+    drawn = importlib.import_module("automaton").svg()
+    for (state, event), row in TRANSITIONS.items():
+        assert f">{state}<" in drawn
+        sign = {"next-address": "↓ ", "end": "■ "}.get(row.to, "")
+        assert f">{sign}{event}<" in drawn
+        assert row.result is None or f">{row.result}<" in drawn
+        assert row.permission is None or f">{row.permission}<" in drawn
+    assert drawn.count('class="permission"') == len({row.permission for row in TRANSITIONS.values()} - {None})
 
 
 if __name__ == "__main__":

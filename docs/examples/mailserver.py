@@ -1,4 +1,4 @@
-"""A mail server for the tutorial: it listens on a free port of this machine, offers STARTTLS and keeps what it gets.
+"""A mail server to try a sender with: it listens on a free port of this machine, offers STARTTLS, keeps what it gets.
 
 It takes one session at a time and any sender and recipient. It is there to be tried against, not to receive mail.
 """
@@ -40,6 +40,7 @@ class MailServer:
         spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.tlsa = f"3 1 1 {hashlib.sha256(spki).hexdigest()}"
         self.mails: list[str] = []
+        self._name = name
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as folder:  # `ssl` reads keys from files only
             file = Path(folder) / "key.pem"
@@ -65,19 +66,19 @@ class MailServer:
                 verb = line.split()[0].upper()
                 if verb == b"EHLO":
                     offer = b"" if isinstance(connection, ssl.SSLSocket) else b"250-STARTTLS\r\n"
-                    _reply(stream, offer + b"250 8BITMIME")
+                    _reply(stream, f"250-{self._name}\r\n".encode() + offer + b"250 8BITMIME")
                 elif verb == b"STARTTLS":
                     _reply(stream, b"220 go ahead")
                     connection = opened.enter_context(self._context.wrap_socket(connection, server_side=True))
                     stream = opened.enter_context(connection.makefile("rwb"))
                 elif verb == b"DATA":
                     _reply(stream, b"354 end with a dot")
-                    lines = []
+                    mail = ""
                     while (line := stream.readline()) not in {b".\r\n", b""}:
-                        lines.append(line.decode())
+                        mail += line.decode().removeprefix(".")  # RFC 5321 section 4.5.2
                     if not line:
                         return
-                    self.mails.append("".join(lines))
+                    self.mails.append(mail)
                     _reply(stream, b"250 kept")
                 elif verb == b"QUIT":
                     _reply(stream, b"221 bye")
