@@ -26,7 +26,7 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and property tests, the documentation's examples, and the vectors."""
     _install(session, "tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -35,7 +35,7 @@ def lowest(session: nox.Session) -> None:
     session.install("-e", ".", "--resolution", "lowest-direct")
     session.install(*_groups("tests"))
     # Which certificates `cryptography` refuses, and libssl does not, depends on its version.
-    session.run("pytest", "--ignore=tests/differential", *session.posargs)
+    session.run("pytest", "-n", "auto", "--ignore=tests/differential", *session.posargs)
 
 
 @nox.session
@@ -99,8 +99,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def lab(session: nox.Session) -> None:
-    """Real servers in a network namespace: NSD, Unbound, nginx, Redis, STARTTLS servers, and posttls-finger."""
-    for program in ("nsd", "unbound", "posttls-finger", "nginx", "redis-server", "unshare"):
+    """Real servers in a network namespace: NSD, Unbound, Postfix, posttls-finger, nginx, Redis, STARTTLS servers."""
+    for program in ("nsd", "unbound", "postfix", "posttls-finger", "nginx", "redis-server", "unshare"):
         if shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/sbin:/usr/bin:/sbin:/bin") is None:
             session.error(f"{program} is not installed: see .ci/run for the system packages")
     _install(session, "tests")

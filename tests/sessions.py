@@ -20,10 +20,12 @@ Shown = tuple[str, "Connected | Reply | Secured | SessionFailure"]
 def look(connector: Connector, address: str = "192.0.2.1", port: int = 25, sni: str | None = None) -> Shown:
     """Connect, say EHLO and ask for STARTTLS; the last step that was made and what it gave."""
     connected = connector.connect(Connect(address, port))
-    if isinstance(connected, SessionFailure) or not connected.greeting.success:
+    if isinstance(connected, SessionFailure):
         return "connect", connected
     session = connected.session
     try:
+        if not connected.greeting.success:
+            return "connect", connected
         said = connector.ehlo(Ehlo(session))
         if isinstance(said, SessionFailure) or "STARTTLS" not in said.keywords:
             return "ehlo", said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -340,6 +341,7 @@ def test_a_raw_public_key_matches_3_1_x(matching_type: int) -> None:
         (LEAF.der, [record(3, 0, 1, LEAF)], Failure.MALFORMED_CERTIFICATE),
         (b"", [record(3, 1, 1, LEAF)], Failure.NO_CERTIFICATE),
     ],
+    ids=itertools.count(),  # every run has other keys, and the tests of one run the same names
 )
 def test_a_raw_public_key_matches_nothing_else(spki: bytes, tlsa: list[Tlsa], expected: Failure | None) -> None:
     assert dane.verify_raw_public_key(spki, tlsa).failure is expected

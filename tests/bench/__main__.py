@@ -26,7 +26,7 @@ from service_identity.hazmat import DNS_ID, DNSPattern
 from mailtlspolicy import AsyncEngine, Tlsa, TlsaRRset, World, dane, identity, pkix
 from mailtlspolicy.certificates import subject_public_key_info
 from mailtlspolicy.config import Config, Sts
-from tests.bench import stores, sts
+from tests.bench import delivery, stores, sts
 from tests.bench.rows import Row, hundreds, print_table
 from tests.differential.libssl import libssl
 
@@ -169,6 +169,7 @@ def main() -> int:
                 *verification_rows("P-256", make_chain(lambda: ec.generate_private_key(ec.SECP256R1()))),
                 *name_rows(),
                 *sts.rows(folder, closing),
+                *delivery.rows(folder, closing),
             ]
         )
     print()
