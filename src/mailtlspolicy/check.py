@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from mailtlspolicy.config import CleartextRetry
 from mailtlspolicy.delivery.conversation import Conversation
 from mailtlspolicy.delivery.outcome import Security
-from mailtlspolicy.delivery.transitions import IN_CLEAR, Permission, State, follow
-from mailtlspolicy.delivery.walk import security
+from mailtlspolicy.delivery.transitions import IN_CLEAR, State, follow
+from mailtlspolicy.delivery.walk import permissions, security
 from mailtlspolicy.effects import together
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.plan_values import HostPlan, Plan
@@ -159,15 +158,13 @@ def _look(plan: Plan, host: HostPlan, address: str, now: datetime, trust: TrustS
     """Hold the beginning of a conversation, up to where mail would be sent or cleartext begin."""
     talk = Conversation(host, address, now, trust)
     last = State.EHLO_IN_TLS if host.requiretls else State.VERIFY
-    permissions = {Permission.CLEARTEXT, Permission.RETRY} if host.cleartext else set()
-    if host.config.cleartext_retry is CleartextRetry.NEVER:
-        permissions.discard(Permission.RETRY)
+    allowed = permissions(host, host.config.cleartext_retry, named=True)  # now, or in the next try
     state, result, cleartext = State.CONNECT, None, False
     while result is None:
         was = state
         event = yield from talk.step(was)
         state, result = follow(was, event, frozenset())
-        cleartext = follow(was, event, permissions)[0] in IN_CLEAR
+        cleartext = follow(was, event, allowed)[0] in IN_CLEAR
         if was is last:
             break
     yield from talk.close()

@@ -122,15 +122,16 @@ def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle, wi
     if sts is not None and sts.unknown:
         return evolve(made, sts=sts, undeliverable=STS_LOOKUP_FAILED, trace=tuple(trace))
     hosts = tuple(_decide(host, found, sts, dane) for host in searched)
+    made = evolve(made, sts=sts)
     if wish is Wish.REQUIRETLS:
-        hosts = tuple(_require_tls(host, found, sts) for host in hosts)
+        hosts = tuple(_require_tls(host, made) for host in hosts)
     own = [host.base.preference for host in searched if host.is_own]
     if own and next_hop.kind in {Kind.DOMAIN, Kind.STATIC}:
         # of the whole list, before any host is judged by the policy (RFC 8461 section 8.4)
         hosts = tuple(host for host in hosts if host.preference < min(own))
         trace.append(ourselves(min(own)))
     undeliverable = None if any(isinstance(host, HostPlan) for host in hosts) else _no_hosts(hosts, sts)
-    return evolve(made, sts=sts, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
+    return evolve(made, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
 
 
 def _discover(
@@ -258,13 +259,12 @@ def _decide_by_policy(
     return _used(base, level, (*duties, Duty.PKIX), observed, trace)
 
 
-def _require_tls(host: HostPlan | SkippedHost, found: MxResult, sts: Discovery | None) -> HostPlan | SkippedHost:
+def _require_tls(host: HostPlan | SkippedHost, made: Plan) -> HostPlan | SkippedHost:
     """What REQUIRETLS demands beyond that: a secure choice of the host, and authentication (RFC 8689 section 4.2.1)."""
     if isinstance(host, SkippedHost):
         return host
     trace, clause = list(host.trace), "RFC 8689 section 4.2.1"
-    enforced = host.sts_match and sts is not None and sts.is_enforced
-    if not found.secure and not enforced:
+    if not made.vouches_for(host):
         trace.append(Step(clause, "neither DNSSEC nor a policy vouches for the choice of the host", "it is not used"))
         return _skipped(host, SkipReason.REQUIRETLS_UNMET, trace)
     if host.requires:

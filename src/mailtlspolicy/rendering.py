@@ -124,8 +124,12 @@ def outcome_text(outcome: Outcome, *, explain: bool = False) -> str:
     return "\n".join(lines)
 
 
+def _place(shown: Attempt | CheckedServer) -> str:
+    return shown.host if shown.address is None else f"{shown.host}[{shown.address}]"
+
+
 def _attempt_line(attempt: Attempt) -> str:
-    place = attempt.host if attempt.address is None else f"{attempt.host}[{attempt.address}]"
+    place = _place(attempt)
     how = attempt.result if attempt.security is None else f"{attempt.result}, {attempt.security}"
     if attempt.cleartext and attempt.security is None:
         how += " in cleartext"
@@ -179,7 +183,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _server_line(server: CheckedServer) -> str:
-    place = server.host if server.address is None else f"{server.host}[{server.address}]"
+    place = _place(server)
     if server.verdict is not None and server.verdict.satisfied:
         how = verdict_text(server.verdict) if server.verdict.authenticated else ""
         line = f"{str(server.security).capitalize()} TLS connection established to {place}"

@@ -33,8 +33,11 @@ from attrs import define, evolve, field, frozen
 
 from mailtlspolicy.config import Config
 from mailtlspolicy.delivery.message import Message
+from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import (
     DATA_WANTED,
+    EHLO_UNKNOWN,
+    READY_FOR_TLS,
     Connected,
     Reply,
     Secured,
@@ -114,7 +117,6 @@ _CONNECTS = ("ok", "refused", "timeout")
 _STARTTLS = ("ok", "absent", "refused", "fail")
 _COMMANDS = ("EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", ".")
 _DROPS = ("connect", "EHLO", "STARTTLS", "handshake", "MAIL", "RCPT", "DATA", ".")
-_EHLO_UNKNOWN = {500, 502}  # the server knows HELO alone (RFC 5321 section 3.2)
 
 
 class ZoneSecurity(Word):
@@ -321,7 +323,7 @@ class StaticServer:
             tls=Phase(
                 replies | _replies(within.get("replies", {}), where),
                 _after_handshake(_drop(within.get("drop_after", drop), where)),
-                (*["REQUIRETLS"] * requiretls, *_texts(within.get("extensions", []), where)),
+                (*[KEYWORD] * requiretls, *_texts(within.get("extensions", []), where)),
             ),
             injected=bool(_text(server.get("behind_starttls", ""), f"behind_starttls of {where}")),
             handshake=starttls != "fail",
@@ -364,7 +366,7 @@ class StaticConnector:
         reply = phase.reply("EHLO")
         if isinstance(reply, SessionFailure):
             return reply
-        if reply.code in _EHLO_UNKNOWN:
+        if reply.code in EHLO_UNKNOWN:
             return phase.reply("HELO")
         return Reply(reply.code, (*reply.lines, *phase.extensions)) if reply.success else reply
 
@@ -372,7 +374,7 @@ class StaticConnector:
         """The session to this server name, or what stands in its way."""
         session: _Session = effect.session
         reply = session.phase.reply("STARTTLS")
-        if isinstance(reply, SessionFailure) or reply.code != 220:
+        if isinstance(reply, SessionFailure) or reply.code != READY_FOR_TLS:
             return reply
         if session.server.injected:
             return SessionFailure(Trouble.INJECTED, "the server sent more than one reply")

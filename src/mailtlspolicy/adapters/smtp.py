@@ -32,6 +32,8 @@ from mailtlspolicy.adapters.tls import client_context, presented_chain
 from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import (
     DATA_WANTED,
+    EHLO_UNKNOWN,
+    READY_FOR_TLS,
     Close,
     Connect,
     Connected,
@@ -60,8 +62,6 @@ QUIT_SECONDS = 2.0  # how long the reply to QUIT is waited for: nothing depends 
 READ_OCTETS = 4096  # at once
 BLOCK_OCTETS = 65_536  # of content, for which the time limit of a step holds (RFC 5321 section 4.5.3.2.5)
 
-EHLO_UNKNOWN = {500, 502}  # the server does not know the command, hence no extension (RFC 5321 section 3.2)
-READY_FOR_TLS = 220
 END_OF_DATA = b".\r\n"  # the CRLF before it ends the last line (RFC 5321 section 4.1.1.4)
 
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")

@@ -18,9 +18,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from mailtlspolicy.adapters._text import reason
 from mailtlspolicy.adapters.replies import MAX_LINE, MAX_LINES, ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.smtp import (
-    EHLO_UNKNOWN,
     END_OF_DATA,
-    READY_FOR_TLS,
     Progress,
     SmtpClient,
     announces_nothing,
@@ -32,7 +30,7 @@ from mailtlspolicy.adapters.smtp import (
     secured,
     with_line_ends,
 )
-from mailtlspolicy.delivery.session import DATA_WANTED, Connected, Secured, Trouble
+from mailtlspolicy.delivery.session import DATA_WANTED, EHLO_UNKNOWN, READY_FOR_TLS, Connected, Secured, Trouble
 
 if TYPE_CHECKING:
     import ssl

@@ -136,21 +136,12 @@ class _Walk:
                 after_tls = state is State.CONNECT_IN_CLEAR and host.level is not TlsLevel.NONE
                 retried = retried or after_tls
                 talk = Conversation(host, address, self.now, self.trust, self.message, self.left, after_tls)
-                state = yield from self._attempt(talk, state, self._permissions(host, retried=retried))
+                named = self.before is not None and host.host in self.before.cleartext_retry
+                allowed = permissions(host, self.config.cleartext_retry, named=named, retried=retried)
+                state = yield from self._attempt(talk, state, allowed)
             if state is State.END:
                 return state
         return State.NEXT
-
-    def _permissions(self, host: HostPlan, *, retried: bool) -> set[Permission]:
-        """What may lead to cleartext at this host: nothing, unless its level allows it (RFC 7672 section 2.2)."""
-        if not host.cleartext:
-            return set()
-        choice = self.config.cleartext_retry
-        if retried or choice is CleartextRetry.NEVER:
-            return {Permission.CLEARTEXT}
-        if self.before is not None and host.host in self.before.cleartext_retry:
-            return {Permission.CLEARTEXT, Permission.RETRY, Permission.RETRY_AGAIN}
-        return {Permission.CLEARTEXT, Permission.RETRY} if choice is CleartextRetry.NOW else {Permission.CLEARTEXT}
 
     def _attempt(self, talk: Conversation, state: State, permissions: set[Permission]) -> Program[State]:
         """Hold one conversation; return the state in which the walk goes on."""
@@ -251,6 +242,24 @@ class _Walk:
             and all(attempt.result in _REQUIRETLS_FAILURES for attempt in made)
             and all(reason is SkipReason.REQUIRETLS_UNMET for reason in skips)
         )
+
+
+def permissions(host: HostPlan, choice: CleartextRetry, *, named: bool, retried: bool = False) -> set[Permission]:
+    """What may lead to cleartext at a host: nothing, unless its level allows it (RFC 7672 section 2.2).
+
+    Args:
+        host: the host.
+        choice: the operator's.
+        named: the try before names it (`Outcome.cleartext_retry`).
+        retried: cleartext was tried at it already.
+    """
+    if not host.cleartext:
+        return set()
+    if retried or choice is CleartextRetry.NEVER:
+        return {Permission.CLEARTEXT}
+    if named:
+        return {Permission.CLEARTEXT, Permission.RETRY, Permission.RETRY_AGAIN}
+    return {Permission.CLEARTEXT, Permission.RETRY} if choice is CleartextRetry.NOW else {Permission.CLEARTEXT}
 
 
 def security(plan: Plan, host: HostPlan, verdict: Verdict | None) -> Security:
