@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mailtlspolicy import Config, Outcome, TlsLevel, Verdict, World
 from mailtlspolicy.delivery import Attempt, Disposition, RecipientOutcome, Result, Retry, Security
 from mailtlspolicy.hosts import SkipReason
+from mailtlspolicy.levels import Duty
 from mailtlspolicy.mx import Undeliverable
 from mailtlspolicy.verdict import Failure, Mechanism, ResultType
 from tests.walking import LEVELS, NAMES, TWO, all_options, every_run, host, plan_of, skipped
@@ -30,11 +31,14 @@ ATTEMPT = Attempt(
     status="4.7.5",
     tlsrpt=ResultType.VALIDATION_FAILURE,
     verdict=VERDICT,
+    source="198.51.100.1",
+    helo="mx1.test",
     detail="no-tlsa-match",
     transcript=("C: EHLO", "S: 250 mx"),
 )
 OUTCOME = Outcome(
     outcome=Disposition.DEFERRED,
+    at=NOW,
     status="4.7.5",
     attempts=(ATTEMPT,),
     recipients=(RecipientOutcome("b@client.test", Disposition.DEFERRED, None, "4.7.5"),),
@@ -62,6 +66,7 @@ def test_the_json_form_is_the_contracts() -> None:
     assert OUTCOME.to_json() == {
         "version": 1,
         "outcome": "deferred",
+        "at": "2026-01-01T00:00:00+00:00",
         "host": None,
         "security": None,
         "status": "4.7.5",
@@ -75,6 +80,9 @@ def test_the_json_form_is_the_contracts() -> None:
                 "status": "4.7.5",
                 "tlsrpt": "validation-failure",
                 "verdict": VERDICT.to_json(),
+                "source": "198.51.100.1",
+                "helo": "mx1.test",
+                "tls_error": None,
                 "requiretls": False,
                 "detail": "no-tlsa-match",
                 "transcript": ["C: EHLO", "S: 250 mx"],
@@ -122,6 +130,7 @@ verdicts = st.builds(
     mechanism=st.none() | st.sampled_from(Mechanism),
     failure=st.none() | st.sampled_from(Failure),
     tlsrpt=st.none() | st.sampled_from(ResultType),
+    duties=st.dictionaries(st.sampled_from(Duty), st.none() | st.sampled_from(Failure)).map(lambda d: tuple(d.items())),
 )
 attempts = st.builds(
     Attempt,
@@ -133,6 +142,9 @@ attempts = st.builds(
     status=statuses,
     tlsrpt=st.none() | st.sampled_from(ResultType),
     verdict=st.none() | verdicts,
+    source=st.none() | texts,
+    helo=st.none() | texts,
+    tls_error=st.none() | texts,
     requiretls=st.booleans(),
     detail=texts,
     transcript=st.lists(texts, max_size=3).map(tuple),
@@ -153,6 +165,7 @@ retries = st.builds(
 outcomes = st.builds(
     Outcome,
     outcome=st.sampled_from(Disposition),
+    at=st.datetimes(timezones=st.just(timezone.utc)),
     host=st.none() | texts,
     security=st.none() | st.sampled_from(Security),
     status=statuses,

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy.levels import Duty
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ class Failure(Word):
 _RESULT_TYPES = {
     Failure.NAME_MISMATCH: ResultType.CERTIFICATE_HOST_MISMATCH,
     Failure.EXPIRED: ResultType.CERTIFICATE_EXPIRED,
-    Failure.NOT_YET_VALID: ResultType.CERTIFICATE_EXPIRED,
     Failure.NO_USABLE_RECORDS: ResultType.TLSA_INVALID,
     # RFC 8460 section 4.3.3: a failure of no other category
     Failure.NO_TLSA_MATCH: ResultType.VALIDATION_FAILURE,
@@ -92,6 +92,8 @@ class Verdict:
         failure: why it failed.
         tlsrpt: the RFC 8460 result type of the failure.
         observed: the verdict on what was evaluated but not enforced.
+        duties: every duty that was evaluated, by itself, and why it does not hold; None where it does. A report tells
+            what each policy made of the session (RFC 8460 section 4).
     """
 
     authenticated: bool = field(validator=instance_of(bool))
@@ -103,6 +105,7 @@ class Verdict:
     failure: Failure | None = None
     tlsrpt: ResultType | None = None
     observed: Verdict | None = None
+    duties: tuple[tuple[Duty, Failure | None], ...] = ()
 
     @classmethod
     def passed(
@@ -129,6 +132,7 @@ class Verdict:
             "failure": self.failure,
             "tlsrpt": self.tlsrpt,
             "observed": None if self.observed is None else self.observed.to_json(),
+            "duties": dict(self.duties),
         }
 
     @classmethod
@@ -145,4 +149,7 @@ class Verdict:
             failure=None if data["failure"] is None else Failure(data["failure"]),
             tlsrpt=None if data["tlsrpt"] is None else ResultType(data["tlsrpt"]),
             observed=None if data["observed"] is None else cls.from_json(data["observed"]),
+            duties=tuple(
+                (Duty(duty), None if failure is None else Failure(failure)) for duty, failure in data["duties"].items()
+            ),
         )

@@ -20,6 +20,7 @@ import contextlib
 import re
 import smtplib
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,6 @@ from mailtlspolicy.delivery.session import (
 from mailtlspolicy.names import canonical, canonical_address
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator
 
     from attrs import Attribute
@@ -155,7 +155,7 @@ class SmtpClient:
 
     def name_from(self, address: str) -> str:
         """The argument of EHLO on a connection that comes from this address."""
-        return self.ehlo_name or address_literal(address.partition("%")[0])
+        return self.ehlo_name or address_literal(source(address))
 
     def tls_for(self, effect: StartTls) -> tuple[ssl.SSLContext, str | None]:
         """The context and the SNI of a session.
@@ -165,6 +165,11 @@ class SmtpClient:
         """
         sni = None if effect.sni is None else canonical(effect.sni)
         return self.context(effect.level), sni
+
+
+def source(address: str) -> str:
+    """The address that a connection comes from as others may read it: without a zone."""
+    return canonical_address(address.partition("%")[0])
 
 
 def endpoint(effect: Connect) -> tuple[str, int]:
@@ -267,7 +272,9 @@ class Progress:
 def lost(error: Exception, kind: Trouble = Trouble.LOST) -> SessionFailure:
     """The failure that an error amounts to."""
     cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else None
-    return SessionFailure(kind, reason(cause or error))
+    # OpenSSL's own name for it, which has the same meaning everywhere
+    tls_error = error.reason if isinstance(error, ssl.SSLError) and kind is Trouble.HANDSHAKE else None
+    return SessionFailure(kind, reason(cause or error), tls_error)
 
 
 # --- by `smtplib` -----------------------------------------------------------------------------------------------------
@@ -296,7 +303,7 @@ class SmtpConnector(SmtpClient):
                 session.close()
                 return lost(error, Trouble.UNREACHABLE)
             try:
-                return Connected(session, session.hear(self.timeout))
+                return Connected(session, session.hear(self.timeout), source(session.address))
             except (OSError, ReplyError) as error:
                 return lost(error)
 

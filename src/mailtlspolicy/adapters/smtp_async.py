@@ -28,6 +28,7 @@ from mailtlspolicy.adapters.smtp import (
     mail_argument,
     rcpt_argument,
     secured,
+    source,
     with_line_ends,
 )
 from mailtlspolicy.delivery.session import DATA_WANTED, EHLO_UNKNOWN, READY_FOR_TLS, Connected, Secured, Trouble
@@ -77,7 +78,7 @@ class AsyncSmtpConnector(SmtpClient):
                 session.abort()
                 return lost(error, Trouble.UNREACHABLE)
             try:
-                return Connected(session, await session.hear(self.timeout))
+                return Connected(session, await session.hear(self.timeout), source(session.address))
             except _FAILURES as error:
                 return lost(error)
 

@@ -6,6 +6,7 @@ before TLS is not kept (RFC 3207 section 4.2).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -28,6 +29,7 @@ from mailtlspolicy.delivery.session import (
 )
 from mailtlspolicy.delivery.transitions import Event, State
 from mailtlspolicy.effects import ask
+from mailtlspolicy.names import MAX_NAME_OCTETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +45,8 @@ MAX_TRANSCRIPT_LINES = 1000  # of one attempt: a hundred recipients leave some 3
 
 STARTTLS_REQUIRED = 530  # "Must issue a STARTTLS command first" (RFC 3207 section 4)
 TOO_MANY_RECIPIENTS = 552  # to RCPT; to be taken for a 452 (RFC 5321 section 4.5.3.1.10)
+
+_HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
 CONNECT_FAILED, CONNECTION_LOST, PROTOCOL_ERROR = "4.4.1", "4.4.2", "4.5.0"  # RFC 3463 sections 3.5 and 3.6
 
@@ -63,6 +67,9 @@ class Conversation:
         session: what stands for it.
         verdict: on the certificates, once there is TLS.
         secured: the TLS session.
+        source: the address that we connected from.
+        helo: the name that the server gave itself.
+        tls_error: what ended the handshake, or prevented it.
         status: the RFC 3463 status code of what went wrong.
         detail: what the server or the network said.
         requiretls: MAIL bore the parameter REQUIRETLS.
@@ -85,6 +92,9 @@ class Conversation:
     session: Any = None
     verdict: Verdict | None = None
     secured: Secured | None = None
+    source: str | None = None
+    helo: str | None = None
+    tls_error: str | None = None
     status: str | None = None
     detail: str = ""
     requiretls: bool = False
@@ -116,14 +126,16 @@ class Conversation:
                 return event
             self.status = CONNECT_FAILED
             return Event.UNREACHABLE
-        self.is_open, self.session = True, result.session
+        self.is_open, self.session, self.source = True, result.session, result.source
         self._heard(result.greeting)
+        self.helo = _name(result.greeting)
         return Event.CONNECTED if result.greeting.success else self._refused(result.greeting)
 
     def _ehlo(self) -> Program[Event]:
         reply = yield from self._say_ehlo()
         if isinstance(reply, Event):
             return reply
+        self.helo = _name(reply) or self.helo
         return Event.OFFERED if "STARTTLS" in reply.keywords else Event.ABSENT
 
     def _ehlo_in_clear(self) -> Program[Event]:
@@ -163,9 +175,11 @@ class Conversation:
             self.detail = str(result)
             return Event.STARTTLS_REFUSED
         self._failed(result)
-        return {Trouble.INJECTED: Event.INJECTED, Trouble.HANDSHAKE: Event.HANDSHAKE_FAILED}.get(
-            result.kind, Event.STARTTLS_REFUSED
-        )
+        if result.kind is Trouble.INJECTED:
+            self.tls_error = str(Event.INJECTED)
+            return Event.INJECTED
+        self.tls_error = result.tls_error
+        return Event.HANDSHAKE_FAILED if result.kind is Trouble.HANDSHAKE else Event.STARTTLS_REFUSED
 
     def _verify(self) -> Program[Event]:
         yield from ()  # nothing to ask for: the decision is ours
@@ -283,6 +297,16 @@ class Conversation:
             self._tell(f"C: ({len(self.message.content)} octets and the final dot)")
         if sent.end is not None:
             self._heard(sent.end)
+
+
+def _name(reply: Reply) -> str | None:
+    """The name that a server gives itself: the first word of its greeting or reply to EHLO (RFC 5321 section 4.3.1).
+
+    It is meant to be a fully-qualified name or an address literal; servers also say "Hello" there.
+    """
+    word = reply.lines[0].partition(" ")[0]
+    names_a_host = len(word) <= MAX_NAME_OCTETS and not {".", ":"}.isdisjoint(word)
+    return word if names_a_host and _HOST.match(word) else None
 
 
 def _transient(reply: Reply) -> str:

@@ -11,6 +11,7 @@ from attrs.validators import instance_of
 from mailtlspolicy.delivery.transitions import Result
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.plan_values import Plan
+from mailtlspolicy.times import in_utc
 from mailtlspolicy.verdict import ResultType, Verdict
 from mailtlspolicy.words import Word
 
@@ -48,6 +49,10 @@ class Attempt:
         status: the RFC 3463 status code of a failure.
         tlsrpt: the RFC 8460 result type to report, whether or not it stopped the mail.
         verdict: on the certificates, where there was a TLS session.
+        source: the address that we connected from, where the connector tells it.
+        helo: the name that the server gave itself, in its reply to EHLO or else in its greeting.
+        tls_error: what ended the handshake, in the TLS library's own name, such as "WRONG_VERSION_NUMBER"; or
+            "octets-behind-starttls", which prevented it.
         requiretls: MAIL bore the parameter REQUIRETLS (RFC 8689 section 2).
         detail: what the server or the network said.
         transcript: the dialogue, a line each: "C: " ours, "S: " the server's, "-- " what happened beside it.
@@ -61,6 +66,9 @@ class Attempt:
     status: str | None = None
     tlsrpt: ResultType | None = None
     verdict: Verdict | None = None
+    source: str | None = None
+    helo: str | None = None
+    tls_error: str | None = None
     requiretls: bool = field(default=False, validator=instance_of(bool))
     detail: str = ""
     transcript: tuple[str, ...] = ()
@@ -76,6 +84,9 @@ class Attempt:
             "status": self.status,
             "tlsrpt": self.tlsrpt,
             "verdict": None if self.verdict is None else self.verdict.to_json(),
+            "source": self.source,
+            "helo": self.helo,
+            "tls_error": self.tls_error,
             "requiretls": self.requiretls,
             "detail": self.detail,
             "transcript": list(self.transcript),
@@ -93,6 +104,9 @@ class Attempt:
             status=data["status"],
             tlsrpt=None if data["tlsrpt"] is None else ResultType(data["tlsrpt"]),
             verdict=None if data["verdict"] is None else Verdict.from_json(data["verdict"]),
+            source=data["source"],
+            helo=data["helo"],
+            tls_error=data["tls_error"],
             requiretls=data["requiretls"],
             detail=data["detail"],
             transcript=tuple(data["transcript"]),
@@ -163,6 +177,7 @@ class Outcome:
 
     Attributes:
         outcome: `deferred` if any recipient is, else `bounced` if any is, else `delivered`.
+        at: when the try began, in UTC.
         host: the host that took the mail, or refused it for good.
         security: how secure the session was, the least secure one where there were several; None unless delivered.
         status: the RFC 3463 status code for the queue, that of the first recipient whom `outcome` is about; None where
@@ -178,6 +193,7 @@ class Outcome:
     """
 
     outcome: Disposition
+    at: datetime = field(converter=in_utc)
     host: str | None = None
     security: Security | None = None
     status: str | None = None
@@ -198,6 +214,7 @@ class Outcome:
         return {
             "version": VERSION,
             "outcome": self.outcome,
+            "at": self.at.isoformat(),
             "host": self.host,
             "security": self.security,
             "status": self.status,
@@ -215,6 +232,7 @@ class Outcome:
         require_version(data)
         return cls(
             outcome=Disposition(data["outcome"]),
+            at=datetime.fromisoformat(data["at"]),
             host=data["host"],
             security=None if data["security"] is None else Security(data["security"]),
             status=data["status"],

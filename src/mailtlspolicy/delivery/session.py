@@ -90,10 +90,17 @@ class Trouble(Word):
 
 @frozen
 class SessionFailure:
-    """A connection that is of no more use, and what the network or the peer said."""
+    """A connection that is of no more use.
+
+    Attributes:
+        kind: what befell it.
+        detail: what the network or the peer said, for people.
+        tls_error: what the TLS library calls the error that ended a handshake.
+    """
 
     kind: Trouble
     detail: str = ""
+    tls_error: str | None = None
 
 
 @frozen
@@ -116,10 +123,12 @@ class Connected:
     Attributes:
         session: what stands for the connection in the effects that follow.
         greeting: the first reply.
+        source: the address that it was made from, or None where that is not known.
     """
 
     session: Any = field(repr=False)
     greeting: Reply
+    source: str | None = None
 
 
 @frozen

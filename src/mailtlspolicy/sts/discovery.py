@@ -37,7 +37,7 @@ from mailtlspolicy.names import MAX_NAME_OCTETS
 from mailtlspolicy.sts.cache import TOUCH, Entry, StsFailure
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode, Policy, parse_policy
 from mailtlspolicy.sts.record import Record, announcements, parse_record
-from mailtlspolicy.sts.refusal import RemarkKind
+from mailtlspolicy.sts.refusal import Refusal, RemarkKind
 from mailtlspolicy.sts.values import Discovery, FetchResult, RecordSearch, Source
 from mailtlspolicy.trace import Step, counted
 from mailtlspolicy.verdict import ResultType
@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 
 # RFC 9110 section 8.3.1: type and subtype are case-insensitive; parameters are ignored (RFC 8461 section 3.2)
 _TEXT_PLAIN = re.compile(r"text/plain[ \t]*(?:;|\Z)", re.IGNORECASE)
+
+MAX_REJECTED = (
+    4096  # octets kept for reports of a file that is no policy, and may be anything; most policies are shorter
+)
 
 # RFC 8460 section 4.3.2.2
 RESULT_TYPES = {
@@ -103,6 +107,8 @@ def discover(domain: str, now: datetime, config: Config, trace: list[Step]) -> P
         detail=learned.detail,
         store_failure=unreadable or (None if unwritten is None else unwritten.detail),
         unknown=policy is None and _is_unknown(failure, unreadable, config),
+        rejected=None if learned.rejected is None else learned.rejected[:MAX_REJECTED].decode("utf-8", "replace"),
+        refusal=None if learned.refusal is None else learned.refusal.reason,
     )
     trace += _closing_steps(known)
     return known
@@ -117,6 +123,8 @@ class _Learned:
     detail: str
     source: Source = Source.CACHED
     is_counted: bool = True  # a failure of now, which is reported
+    rejected: bytes | None = None
+    refusal: Refusal | None = None
 
 
 def _learn(
@@ -135,7 +143,7 @@ def _learn(
         trace.append(Step("RFC 8461 section 3.3", fetched.detail, "nothing newer is known"))
         failure = fetched.failure or StsFailure.FETCH_ERROR
         entry = evolve(entry.with_failure(found.record.id, now, failure), used=now)
-        return _Learned(entry, failure, fetched.detail)
+        return _Learned(entry, failure, fetched.detail, rejected=fetched.body, refusal=fetched.refusal)
     trace.append(Step("RFC 8461 section 3.3", fetched.detail, "it is in force from now on"))
     if any(remark.kind is RemarkKind.MAX_AGE_CAPPED for remark in fetched.policy.warnings):
         fact = f"its max_age is above {MAX_MAX_AGE} seconds"
@@ -189,7 +197,7 @@ def fetch_policy(domain: str, config: Config) -> Program[FetchResult]:
         fact = f"{request.url} serves a policy of mode {policy.mode}"
         return FetchResult(policy, detail=fact, body=response.body)
     fact = f"{request.url} serves no valid policy: {policy}"
-    return FetchResult(failure=StsFailure.POLICY_INVALID, detail=fact, body=response.body)
+    return FetchResult(failure=StsFailure.POLICY_INVALID, detail=fact, body=response.body, refusal=policy)
 
 
 _CONSEQUENCES = {

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(rb"v=STSv1(?=[ \t]*;|\Z)")
 _ID = re.compile(r"[A-Za-z0-9]{1,32}\Z")
-_EXTENSION = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})=[\x21-\x3a\x3c\x3e-\x7e]+\Z")
+# A field that is no known one, of this record and of that of RFC 8460 alike
+EXTENSION = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})=[\x21-\x3a\x3c\x3e-\x7e]+\Z")
 
 
 @frozen
@@ -70,18 +71,16 @@ def parse_record(txt_strings: Iterable[bytes | str]) -> Record | Refusal:
     Raises:
         TypeError: the argument is not an iterable of strings.
     """
-    if isinstance(txt_strings, (bytes, str)):
-        raise TypeError("parse_record takes the character-strings of one record, not one of them")
-    text = b"".join(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in txt_strings)
+    text = joined(txt_strings)
     if _VERSION.match(text) is None:
         return Refusal(Reason.VERSION_INVALID, 0)
     found, warnings = None, []
-    for start, part in _fields(text):
+    for start, part in fields(text):
         if found is None and part.startswith(b"id="):
             found = part.removeprefix(b"id=").decode("latin-1")
             if not is_id(found):
                 return Refusal(Reason.ID_INVALID, start)
-        elif (match := _EXTENSION.match(part)) is None:
+        elif (match := EXTENSION.match(part)) is None:
             return Refusal(Reason.FIELD_INVALID, start)
         else:
             known = match[1] in {b"v", b"id"}
@@ -110,7 +109,14 @@ def _announces(text: bytes) -> bool:
     return _VERSION.match(text) is not None and b";" in text
 
 
-def _fields(text: bytes) -> Iterable[tuple[int, bytes]]:
+def joined(txt_strings: Iterable[bytes | str]) -> bytes:
+    """The character-strings of one TXT record, joined; raises `TypeError` on a single one."""
+    if isinstance(txt_strings, (bytes, str)):
+        raise TypeError("parse_record takes the character-strings of one record, not one of them")
+    return b"".join(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in txt_strings)
+
+
+def fields(text: bytes) -> Iterable[tuple[int, bytes]]:
     """The fields after the version, without the blanks of their delimiters, and where each begins."""
     version, *parts = text.split(b";")
     end = len(version)

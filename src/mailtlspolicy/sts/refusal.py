@@ -1,4 +1,7 @@
-"""What the two MTA-STS parsers say about a text beside its value: why it is refused, and what a linter would remark."""
+"""What the parsers of published texts say beside a value: why a text is refused, and what a linter would remark.
+
+The texts are those of MTA-STS, and the TXT record of RFC 8460, whose grammar is of the same making.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from mailtlspolicy.words import Word
 
 
 class Reason(Word):
-    """Why a TXT record or a policy is not one by the grammar of RFC 8461."""
+    """Why a TXT record or a policy is not one by the grammar of RFC 8461 or 8460."""
 
     EMPTY = "empty"
     BLANK_LINE = "blank-line"
@@ -26,6 +29,8 @@ class Reason(Word):
     MODE_MISSING = "mode-missing"
     MAX_AGE_MISSING = "max_age-missing"
     MX_MISSING = "mx-missing"
+    RUA_INVALID = "rua-invalid"
+    RUA_MISSING = "rua-missing"
 
 
 @frozen

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from mailtlspolicy.sts.cache import StsFailure, policy_from_json
 from mailtlspolicy.sts.policy import Mode, Policy
+from mailtlspolicy.sts.refusal import Reason
 from mailtlspolicy.verdict import ResultType
 from mailtlspolicy.words import Word
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailtlspolicy.sts.record import Record
+    from mailtlspolicy.sts.refusal import Refusal
 
 
 class Source(Word):
@@ -54,12 +56,14 @@ class FetchResult:
         failure: why there is none.
         detail: what was seen, for people.
         body: the body that was read as a policy, valid or not; None where it did not come to that.
+        refusal: why that is no policy.
     """
 
     policy: Policy | None = None
     failure: StsFailure | None = None
     detail: str = ""
     body: bytes | None = None
+    refusal: Refusal | None = None
 
 
 @frozen(kw_only=True)
@@ -77,6 +81,9 @@ class Discovery:
         detail: what was seen, for people.
         store_failure: what is wrong with the policy store.
         unknown: whether a policy applies could not be learned, and the mail has to wait.
+        rejected: the file that the policy host served and that is no policy, its first 4096 octets as text, for reports
+            (RFC 8460 section 4.5); None where there was none.
+        refusal: why it is no policy.
     """
 
     domain: str
@@ -89,6 +96,8 @@ class Discovery:
     detail: str = ""
     store_failure: str | None = None
     unknown: bool = False
+    rejected: str | None = None
+    refusal: Reason | None = None
 
     @property
     def applied(self) -> Policy | None:
@@ -126,6 +135,8 @@ class Discovery:
             "unknown": self.unknown,
             "policy": None if policy is None else policy.text,
             "warnings": [] if policy is None else [remark.to_json() for remark in policy.warnings],
+            "rejected": self.rejected,
+            "refusal": self.refusal,
         }
 
     @classmethod
@@ -144,4 +155,6 @@ class Discovery:
             detail=data["detail"],
             store_failure=data["store_failure"],
             unknown=data["unknown"],
+            rejected=data["rejected"],
+            refusal=None if data["refusal"] is None else Reason(data["refusal"]),
         )
