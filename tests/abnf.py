@@ -1,4 +1,4 @@
-"""ABNF (RFC 5234) as functions, and the two grammars of RFC 8461 in it: an oracle that shares nothing with the parsers.
+"""ABNF (RFC 5234) as functions, and three grammars of RFC 8461 and 8460 in it: an oracle that shares no code with us.
 
 A rule takes a text and the places where it may begin, and gives all places where it may end. Nothing is searched for or
 split, so that a rule reads as it stands in the RFC.
@@ -134,6 +134,78 @@ POLICY_MX = chain(literal(b"mx"), POLICY_DELIM, some(0, literal(b"*."), 1), DOMA
 NAMES = {"version": b"version:", "validating": b"mode:", "none": b"mode:", "max_age": b"max_age:"}
 
 
+# RFC 8460 section 3, and RFC 3986 appendix A
+
+
+def _any_of(characters: bytes) -> Rule:
+    return octets(*((character, character) for character in characters))
+
+
+ALPHA = octets((0x41, 0x5A), (0x61, 0x7A))
+HEXDIG = one_of(DIGIT, octets((0x41, 0x46), (0x61, 0x66)))
+PCT = chain(literal(b"%"), HEXDIG, HEXDIG)
+UNRESERVED = one_of(ALPHANUM, _any_of(b"-._~"))
+SUB_DELIMS = _any_of(b"$&'()*+=")  # without "!", "," and ";", which have to be encoded
+PCHAR = one_of(UNRESERVED, PCT, SUB_DELIMS, _any_of(b":@"))
+SEGMENT, SEGMENT_NZ = some(0, PCHAR), some(1, PCHAR)
+QUERY = some(0, one_of(PCHAR, _any_of(b"/?")))
+PATH_ABEMPTY = some(0, chain(literal(b"/"), SEGMENT))
+PATH_ROOTLESS = chain(SEGMENT_NZ, PATH_ABEMPTY)
+PATH_ABSOLUTE = chain(literal(b"/"), some(0, PATH_ROOTLESS, 1))
+DEC_OCTET = one_of(
+    DIGIT,
+    chain(octets((0x31, 0x39)), DIGIT),
+    chain(literal(b"1"), DIGIT, DIGIT),
+    chain(literal(b"2"), octets((0x30, 0x34)), DIGIT),
+    chain(literal(b"25"), octets((0x30, 0x35))),
+)
+DOT, COLON = literal(b"."), literal(b":")
+IPV4 = chain(DEC_OCTET, DOT, DEC_OCTET, DOT, DEC_OCTET, DOT, DEC_OCTET)
+H16 = some(1, HEXDIG, 4)
+LS32 = one_of(chain(H16, COLON, H16), IPV4)
+
+
+def _groups(count: int) -> Rule:
+    """This many of ( h16 ":" )."""
+    return chain(*[chain(H16, COLON)] * count)
+
+
+def _before(most: int) -> Rule:
+    """[ *most( h16 ":" ) h16 ] "::"."""
+    return chain(some(0, chain(some(0, chain(H16, COLON), most), H16), 1), literal(b"::"))
+
+
+IPV6 = one_of(
+    chain(_groups(6), LS32),
+    chain(literal(b"::"), _groups(5), LS32),
+    *(chain(_before(most), _groups(4 - most), LS32) for most in range(5)),
+    chain(_before(5), H16),
+    _before(6),
+)
+IPV_FUTURE = chain(_any_of(b"vV"), some(1, HEXDIG), DOT, some(1, one_of(UNRESERVED, SUB_DELIMS, COLON)))
+REG_NAME = some(0, one_of(UNRESERVED, PCT, SUB_DELIMS))
+HOST = one_of(chain(literal(b"["), one_of(IPV6, IPV_FUTURE), literal(b"]")), IPV4, REG_NAME)
+USERINFO = chain(some(0, one_of(UNRESERVED, PCT, SUB_DELIMS, COLON)), literal(b"@"))
+AUTHORITY = chain(some(0, USERINFO, 1), HOST, some(0, chain(COLON, some(0, DIGIT)), 1))
+EMPTY: Rule = lambda _, starts: frozenset(starts)  # noqa: E731
+HIER_PART = one_of(chain(literal(b"//"), AUTHORITY, PATH_ABEMPTY), PATH_ABSOLUTE, PATH_ROOTLESS, EMPTY)
+URI = chain(
+    ALPHA,
+    some(0, one_of(ALPHANUM, _any_of(b"+-."))),
+    COLON,
+    HIER_PART,
+    one_of(chain(literal(b"?"), QUERY), EMPTY),
+    one_of(chain(literal(b"#"), QUERY), EMPTY),
+)
+COMMA = chain(some(0, WSP), literal(b","), some(0, WSP))
+RUA = chain(literal(b"rua="), URI, some(0, chain(COMMA, URI)))
+FIELD = one_of(RUA, unless({b"rua="}, EXTENSION))  # a field that begins with "rua=" passes for no extension
+BEFORE_RUA = some(0, chain(FIELD_DELIM, FIELD))
+TLSRPT_RECORD = chain(
+    literal(b"v=TLSRPTv1"), BEFORE_RUA, FIELD_DELIM, RUA, some(0, chain(FIELD_DELIM, FIELD)), some(0, FIELD_DELIM, 1)
+)
+
+
 def is_record(text: bytes) -> bool:
     """Whether the text is a TXT record by the grammar and the reading of "id=" that the library documents."""
     return len(text) in RECORD(text, {0})
@@ -163,3 +235,8 @@ def _fields(text: bytes, start: int, met: frozenset[str]) -> list[tuple[frozense
 
 def _is_complete(met: frozenset[str]) -> bool:
     return met >= {"version", "max_age"} and ("none" in met or met >= {"validating", "mx"})
+
+
+def is_tlsrpt_record(text: bytes) -> bool:
+    """Whether a text is a record by the grammar of RFC 8460, and not discarded beforehand."""
+    return text.startswith(b"v=TLSRPTv1;") and len(text) in TLSRPT_RECORD(text, {0})

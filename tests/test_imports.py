@@ -26,7 +26,7 @@ LAYERS = [
     {"hosts", "sts"},
     {"plan_values", "plan"},
     {"delivery"},
-    {"check"},
+    {"check", "tlsrpt"},
     {"engine", "drivers", "fetching", "stores"},
     {"adapters", "conformance", "world", "recording", "doctor"},
     {"vectors", "rendering"},

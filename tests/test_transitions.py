@@ -29,7 +29,7 @@ ehlo              lost                   next-address   tempfailed
 starttls          handshake-done         verify         -
 starttls          starttls-refused       next-address   starttls-refused    retry        connect-in-clear
 starttls          handshake-failed       next-address   handshake-failed    retry        connect-in-clear
-starttls          octets-behind-starttls next-address   handshake-failed
+starttls          octets-behind-starttls next-address   handshake-failed    report       connect-in-clear
 
 verify            satisfied              ehlo-in-tls    -
 verify            not-satisfied          next-address   not-authenticated
@@ -67,7 +67,8 @@ send-in-clear     lost-after-data        end            tempfailed
 # - STARTTLS not announced: the session goes on in cleartext where the level allows it (RFC3207-6-e, RFC7672-2.2-k),
 #   and absence proves nothing where it does not (RFC3207-6-c)
 # - any reply to STARTTLS but 220 is a failure (RFC3207-4-b), and what follows a failure is local policy (RFC3207-4-c,
-#   RFC3207-6-g): a new connection in cleartext (RFC3207-4-i), or none; octets behind the 220 are an attack
+#   RFC3207-6-g): a new connection in cleartext (RFC3207-4-i), or none; octets behind the 220 are an attack, which stops
+#   everything but a report (RFC8460-3-h)
 # - the handshake is judged before anything else is said (RFC3207-4.1-a, RFC3207-6-a), a session that does not satisfy
 #   is left (RFC3207-4.1-d), and one that does is greeted anew (RFC3207-6-i)
 # - REQUIRETLS has to be announced within TLS (RFC8689-4.2.1-i), and a failure means the next host (RFC8689-4.2.1-l)
@@ -91,12 +92,12 @@ def _stated() -> dict[tuple[State, Event], tuple[State, Result | None, Permissio
 
 
 EXPECTED = _stated()
-PERMITTED = [frozenset(some) for count in range(4) for some in combinations(Permission, count)]
+PERMITTED = [frozenset(some) for count in range(5) for some in combinations(Permission, count)]
 EVERYTHING = frozenset(Permission)
 
 
-def test_there_are_eight_ways_to_permit() -> None:
-    assert len(set(PERMITTED)) == 8
+def test_there_are_sixteen_ways_to_permit() -> None:
+    assert len(set(PERMITTED)) == 16
 
 
 @pytest.mark.parametrize("permissions", PERMITTED, ids=lambda some: "+".join(sorted(some)) or "nothing")
@@ -182,6 +183,7 @@ def test_cleartext_is_entered_by_a_permission_alone_and_where_the_clauses_allow_
     retries = {
         Permission.RETRY: {(State.STARTTLS, Event.STARTTLS_REFUSED), (State.STARTTLS, Event.HANDSHAKE_FAILED)},
         Permission.RETRY_AGAIN: {(State.EHLO_IN_TLS, Event.LOST), (State.SEND, Event.LOST)},
+        Permission.REPORT: {(State.STARTTLS, Event.INJECTED)},
     }
     again = set().union(*(retries.get(permission, set()) for permission in permissions))
     absent = {(State.EHLO, Event.ABSENT)} if Permission.CLEARTEXT in permissions else set()
@@ -196,7 +198,7 @@ def test_a_path_in_cleartext_never_comes_back_and_is_entered_once() -> None:
 
 
 def test_an_attack_and_a_wrong_certificate_are_never_answered_with_cleartext() -> None:
-    for path, end, results in paths(EVERYTHING):
+    for path, end, results in paths(EVERYTHING - {Permission.REPORT}):
         if path[-1][1] in {Event.INJECTED, Event.NOT_SATISFIED, Event.REQUIRETLS_ABSENT}:
             assert end is State.NEXT
             assert not IN_CLEAR & set(states(path))

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from mailtlspolicy import Plan
 
 A, B, C = "192.0.2.1", "192.0.2.2", "2001:db8::3"
-NAMED = Outcome(outcome=Disposition.DEFERRED, cleartext_retry=NAMES[:1], plan=plan_of())
+NAMED = Outcome(outcome=Disposition.DEFERRED, at=NOW, cleartext_retry=NAMES[:1], plan=plan_of())
 OTHERS_NAMED = evolve(NAMED, cleartext_retry=NAMES[1:])
 
 

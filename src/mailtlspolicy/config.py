@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import Attribute, field, fields, frozen
+from attrs import Attribute, evolve, field, fields, frozen
 
 from mailtlspolicy.names import canonical, canonical_address
 from mailtlspolicy.words import Word
@@ -237,6 +237,12 @@ class Config:
         if 1 not in self.digest_order:
             return ("digest_order leaves out SHA2-256(1), which every DANE client has to support (RFC 7671 section 2)",)
         return ()
+
+    @property
+    def for_tls_reports(self) -> Config:
+        """The configuration under which reports of RFC 8460 go out: no failure of TLS may stop them (section 3)."""
+        dane = Dane.OPPORTUNISTIC if self.dane is Dane.MANDATORY else self.dane
+        return evolve(self, dane=dane, cleartext_retry=CleartextRetry.NOW)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str]) -> Config:

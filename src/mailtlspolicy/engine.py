@@ -10,7 +10,7 @@ import random
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from mailtlspolicy.check import check
 from mailtlspolicy.config import Config, Sts
@@ -27,6 +27,7 @@ from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts.examine import examine
 from mailtlspolicy.sts.refresh import refresh
 from mailtlspolicy.times import in_utc
+from mailtlspolicy.tlsrpt.discovery import find_record
 from mailtlspolicy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
     from mailtlspolicy.sts.examine import Examination
     from mailtlspolicy.sts.refresh import RefreshReport
+    from mailtlspolicy.tlsrpt.discovery import Search
 
 
 _T = TypeVar("_T")
@@ -210,6 +212,11 @@ class _Core:
         self, next_hop: str | NextHop, now: datetime | None, *, requiretls: bool, tls_optional: bool
     ) -> Program[Plan]:
         route, now, config = self._settled(next_hop, now)
+        return self._plan_under(config, route, now, requiretls=requiretls, tls_optional=tls_optional)
+
+    def _plan_under(
+        self, config: Config, route: NextHop, now: datetime, *, requiretls: bool, tls_optional: bool
+    ) -> Program[Plan]:
         return plan(
             route, now=now, config=config, shuffle=self.shuffle, requiretls=requiretls, tls_optional=tls_optional
         )
@@ -217,13 +224,17 @@ class _Core:
     def _deliver(
         self, message: Message, next_hop: str | NextHop | Plan | None, now: datetime | None, before: Outcome | None
     ) -> Program[Outcome]:
-        now = self._now(now)
-        if isinstance(next_hop, Plan):
-            planned = next_hop
+        to = message.next_hop if next_hop is None else next_hop
+        route, now, config = self._settled(to.next_hop if isinstance(to, Plan) else to, now)
+        if message.tls_report:
+            config = config.for_tls_reports
+        if isinstance(to, Plan):
+            planned = to
         else:
-            to = message.next_hop if next_hop is None else next_hop
-            planned = yield from self._plan(to, now, requiretls=message.requiretls, tls_optional=message.tls_optional)
-        config = self._config_for(planned.next_hop)
+            planned = yield from self._plan_under(
+                config, route, now, requiretls=message.requiretls, tls_optional=message.tls_optional
+            )
+            planned = evolve(planned, tls_report=message.tls_report)
         return (yield from deliver(planned, message, now=now, config=config, trust=self.trust, before=before))
 
     def _configure(self, domain: str) -> Config:
@@ -246,6 +257,10 @@ class _Core:
         if self.fetcher is None:
             raise ValueError("refresh needs an engine with a fetcher")
         return refresh(now=self._now(now), at_once=at_once, configure=self._configure, progress=progress or _silent)
+
+    def _find_tlsrpt(self, domain: str) -> Program[Search]:
+        name = canonical(domain)
+        return find_record(name, self._config_for(NextHop.parse(name)))
 
     def _examine(self, domain: str) -> Program[Examination]:
         if self.fetcher is None:
@@ -367,6 +382,14 @@ class Engine(_Core):
         """
         return drive(self._examine(domain), self._perform)
 
+    def find_tlsrpt(self, domain: str) -> Search:
+        """Ask the DNS where reports about a policy domain are wanted (RFC 8460 section 3).
+
+        Raises:
+            ValueError: the domain is malformed.
+        """
+        return drive(self._find_tlsrpt(domain), self._perform)
+
     def _drive_sessions(self, program: Program[_T]) -> _T:
         """Run a program that connects; no session stays open, whatever is raised."""
         sessions = _OpenSessions()
@@ -459,6 +482,10 @@ class AsyncEngine(_Core):
     async def examine_sts(self, domain: str) -> Examination:
         """As `Engine.examine_sts`."""
         return await adrive(self._examine(domain), self._perform)
+
+    async def find_tlsrpt(self, domain: str) -> Search:
+        """As `Engine.find_tlsrpt`."""
+        return await adrive(self._find_tlsrpt(domain), self._perform)
 
     async def _drive_sessions(self, program: Program[_T]) -> _T:
         sessions = _OpenSessions()

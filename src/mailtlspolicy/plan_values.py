@@ -268,7 +268,7 @@ class HostPlan(Host):
     def _judge(
         self, duties: Sequence[Duty], chain: Sequence[bytes], now: datetime, trust: TrustStore | None, *, cn_ids: bool
     ) -> Verdict:
-        """The verdict on the duties together; without any there is nothing to fail."""
+        """The verdict on the duties together; without any there is nothing to fail. Each is evaluated, by itself."""
         verdicts = [
             pkix.verify(chain, trust, self.host, now=now, config=self.config, cn_ids=cn_ids)
             if duty is Duty.PKIX
@@ -277,10 +277,12 @@ class HostPlan(Host):
         ]
         if not verdicts:
             return Verdict(authenticated=False, satisfied=True)
-        for verdict in verdicts:
-            if not verdict.satisfied:
-                return verdict
-        return evolve(verdicts[0], name=verdicts[-1].name)
+        together = next(
+            (verdict for verdict in verdicts if not verdict.satisfied), evolve(verdicts[0], name=verdicts[-1].name)
+        )
+        judged = zip(duties, (verdict.failure for verdict in verdicts), strict=True)
+        # Without trust anchors nothing is known of PKIX, and nothing to be told of it in a report
+        return evolve(together, duties=tuple(pair for pair in judged if trust is not None or pair[0] is not Duty.PKIX))
 
     def _judge_dane(self, chain: Sequence[bytes], now: datetime) -> Verdict:
         assert self.binding is not None
@@ -356,6 +358,7 @@ class Plan:
         hosts: all hosts in the order in which they are to be tried, skipped ones among them.
         requiretls: it is for a message that requires TLS (RFC 8689 section 4.2.1).
         tls_optional: it is for a message that asks to ignore the recipient's policies (section 4.2.2).
+        tls_report: it is for a report of RFC 8460, for which the operator's demands do not hold either.
         valid_until: until when what is behind the plan holds, in UTC: the DNS data by the lowest TTL, and the MTA-STS
             policy in force. A failed lookup holds for no time. None where no lookup was needed.
         trace: the steps that led to the list of hosts; each host has its own for the rest.
@@ -369,6 +372,7 @@ class Plan:
     hosts: tuple[HostPlan | SkippedHost, ...] = ()
     requiretls: bool = field(default=False, validator=instance_of(bool))
     tls_optional: bool = field(default=False, validator=instance_of(bool))
+    tls_report: bool = field(default=False, validator=instance_of(bool))
     valid_until: datetime | None = None
     trace: tuple[Step, ...] = ()
 
@@ -404,6 +408,7 @@ class Plan:
             "hosts": [host.to_json() for host in self.hosts],
             "requiretls": self.requiretls,
             "tls_optional": self.tls_optional,
+            "tls_report": self.tls_report,
             "valid_until": None if self.valid_until is None else self.valid_until.isoformat(),
             "trace": [step.to_json() for step in self.trace],
             "route": self.next_hop.to_json(),
@@ -423,6 +428,7 @@ class Plan:
             hosts=tuple(_host_from_json(host) for host in data["hosts"]),
             requiretls=data["requiretls"],
             tls_optional=data["tls_optional"],
+            tls_report=data["tls_report"],
             valid_until=None if until is None else datetime.fromisoformat(until),
             trace=_trace_from_json(data["trace"]),
         )

@@ -85,7 +85,7 @@ ALIAS_HOPS = 10  # the alias hops that the static resolver follows; the eleventh
 SENDER = "sender@sender.example"  # of the message that a simulation sends
 _CONTENT = b"Subject: a message\r\n\r\nIt goes nowhere.\r\n"
 
-_KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers"}
+_KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers", "source"}
 _ZONE_KEYS = {"security", "records", "denial_ttl"}
 _HTTPS_KEYS = {"status", "content_type", "body", "certificate", "error", "location"}
 _CACHE_KEYS = {"id", "fetched", "policy", "checked", "used", "failed", "failures"}
@@ -319,11 +319,11 @@ class StaticServer:
         return cls(
             failure=None if connect == "ok" else SessionFailure(Trouble.UNREACHABLE, connect),
             greeting=lost if drop == "connect" else _reply(server.get("greeting", 220), where),
-            clear=Phase(replies, drop, (*offered, *_texts(server.get("extensions", []), where))),
+            clear=Phase(replies, drop, (*offered, *_texts(server.get("extensions", []), f"extensions of {where}"))),
             tls=Phase(
                 replies | _replies(within.get("replies", {}), where),
                 _after_handshake(_drop(within.get("drop_after", drop), where)),
-                (*[KEYWORD] * requiretls, *_texts(within.get("extensions", []), where)),
+                (*[KEYWORD] * requiretls, *_texts(within.get("extensions", []), f"extensions of {where}")),
             ),
             injected=bool(_text(server.get("behind_starttls", ""), f"behind_starttls of {where}")),
             handshake=starttls != "fail",
@@ -348,6 +348,7 @@ class StaticConnector:
     """Servers whose behaviour is given; an `engine.Connector`. What is not listed refuses connections."""
 
     servers: Mapping[tuple[str, int], StaticServer]
+    sources: tuple[str, ...] = ()
 
     def connect(self, effect: Connect) -> Connected | SessionFailure:
         """The greeting of the server."""
@@ -358,7 +359,8 @@ class StaticConnector:
             return server.failure
         if isinstance(server.greeting, SessionFailure):
             return server.greeting
-        return Connected(_Session(server, server.clear), server.greeting)
+        source = next((source for source in self.sources if (":" in source) == (":" in effect.address)), None)
+        return Connected(_Session(server, server.clear), server.greeting, source)
 
     def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
         """The reply to EHLO with the keywords, or to HELO."""
@@ -434,8 +436,10 @@ class WorldEngine(Engine):
         *,
         requiretls: bool = False,
         tls_optional: bool = False,
+        tls_report: bool = False,
         sender: str = SENDER,
         recipients: Sequence[str] = (),
+        now: datetime | None = None,
         before: Outcome | None = None,
     ) -> Outcome:
         """Walk one try to deliver a small message, as `deliver` would.
@@ -444,8 +448,10 @@ class WorldEngine(Engine):
             next_hop: where to send it.
             requiretls: it requires TLS (RFC 8689 section 4.2.1).
             tls_optional: it bears "TLS-Required: No" (section 4.2.2).
+            tls_report: it is a report of RFC 8460, which no failure of TLS stops (section 3 there).
             sender: its reverse-path, which may be empty.
             recipients: its recipients; by default the postmaster of the next-hop.
+            now: an aware time, or None to ask the clock.
             before: the outcome of the try before; see `Outcome.cleartext_retry`.
 
         Raises:
@@ -454,9 +460,14 @@ class WorldEngine(Engine):
         route = next_hop if isinstance(next_hop, NextHop) else NextHop.parse(next_hop)
         domain = str(evolve(route, port=SMTP_PORT)) if route.kind is Kind.LITERAL else route.name
         message = Message(
-            sender, recipients or (f"postmaster@{domain}",), _CONTENT, requiretls=requiretls, tls_optional=tls_optional
+            sender,
+            recipients or (f"postmaster@{domain}",),
+            _CONTENT,
+            requiretls=requiretls,
+            tls_report=tls_report,
+            tls_optional=tls_optional or tls_report,
         )
-        return self.deliver(message, route, before=before)
+        return self.deliver(message, route, now, before)
 
 
 @frozen
@@ -504,7 +515,7 @@ class World:
             data,
             read_time(data["now"]) if "now" in data else None,
             StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), dict(failures)),
-            StaticConnector(servers),
+            StaticConnector(servers, tuple(map(canonical_address, _texts(data.get("source", []), "source")))),
             StaticFetcher(_read_by_name(data, "https", _read_policy_host)),
             _read_by_name(data, "cache", _read_entry),
             TrustStore(_certificates(data.get("trust", []), "trust", folder)),
@@ -591,7 +602,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _texts(values: Any, where: str) -> tuple[str, ...]:
-    return tuple(_text(value, f"extensions of {where}") for value in _list(values, f"extensions of {where}"))
+    return tuple(_text(value, where) for value in _list(values, where))
 
 
 def _reply(value: Any, where: str) -> Reply:

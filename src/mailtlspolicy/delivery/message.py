@@ -44,30 +44,42 @@ class Message:
         recipients: the forward-paths, mailboxes in ASCII, each once.
         content: the message as octets. Lines end in CRLF; a bare CR or LF is sent as CRLF.
         requiretls: TLS and authentication are required all along the way (RFC 8689 section 4.2.1).
-        tls_optional: the message bears "TLS-Required: No" (section 4.2.2); void beside `requiretls` (section 4.1).
+        tls_report: it is a report of RFC 8460, delivered in spite of whatever TLS fails at, also where the operator is
+            stricter (section 3), and not counted in the next one. `tlsrpt.ReportMail.signed` makes such messages.
+        tls_optional: the message bears "TLS-Required: No" (section 4.2.2); void beside `requiretls` (section 4.1). True
+            of a report.
 
     Raises:
-        ValueError: a mailbox is none, is too long or is given twice, or there is no recipient.
+        ValueError: a mailbox is none, is too long or is given twice, there is no recipient, or a report requires TLS.
     """
 
     sender: str = field()
     recipients: tuple[str, ...] = field(converter=_recipients)
     content: bytes = field(validator=instance_of(bytes), repr=False)
     requiretls: bool = field(default=False, validator=instance_of(bool), kw_only=True)
-    tls_optional: bool = field(default=False, validator=instance_of(bool), kw_only=True)
+    tls_report: bool = field(default=False, validator=instance_of(bool), kw_only=True)
+    tls_optional: bool = field(validator=instance_of(bool), kw_only=True)
+
+    @tls_optional.default
+    def _is_report(self) -> bool:
+        return self.tls_report
 
     @sender.validator
     def _check_sender(self, _: Attribute[str], value: str) -> None:
         if value != "":  # None is no reverse-path
-            _check_mailbox(value)
+            check_mailbox(value)
 
     @recipients.validator
     def _check_recipients(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
         for recipient in value:
-            _check_mailbox(recipient)
+            check_mailbox(recipient)
             _next_hop(recipient)
         if not value or len(set(value)) != len(value):
             raise ValueError("a message has at least one recipient, and each once")
+
+    def __attrs_post_init__(self) -> None:
+        if self.tls_report and (self.requiretls or not self.tls_optional):
+            raise ValueError("a TLS report is delivered without TLS too (RFC 8460 section 3)")
 
     @property
     def next_hop(self) -> NextHop:
@@ -112,7 +124,8 @@ def _next_hop(mailbox: str) -> NextHop | None:
     return route
 
 
-def _check_mailbox(text: str) -> None:
+def check_mailbox(text: str) -> None:
+    """Raise `ValueError` where a text is no mailbox to send to (RFC 5321 section 4.1.2)."""
     if not isinstance(text, str):
         raise TypeError(f"a mailbox is a str, not {type(text).__name__}")
     if not _MAILBOX.match(text):

@@ -89,6 +89,7 @@ class Permission(Word):
     CLEARTEXT = "cleartext"
     RETRY = "retry"
     RETRY_AGAIN = "retry-again"
+    REPORT = "report"  # of RFC 8460, which no failure of TLS stops
 
 
 @frozen
@@ -148,8 +149,8 @@ _ROWS: dict[State, dict[Event, Transition]] = {
         Event.HANDSHAKE_DONE: Transition(State.VERIFY, "RFC 3207 section 4.1"),
         Event.STARTTLS_REFUSED: _ends(Result.STARTTLS_REFUSED, "RFC 7672 section 2.2", Permission.RETRY),
         Event.HANDSHAKE_FAILED: _ends(Result.HANDSHAKE_FAILED, "RFC 7672 section 2.2", Permission.RETRY),
-        # An attack in the open: it is not answered with cleartext
-        Event.INJECTED: _ends(Result.HANDSHAKE_FAILED, "RFC 3207 section 6"),
+        # An attack in the open: it is not answered with cleartext, but for what has to tell of it (RFC 8460 section 3)
+        Event.INJECTED: _ends(Result.HANDSHAKE_FAILED, "RFC 3207 section 6", Permission.REPORT),
     },
     State.VERIFY: {
         Event.SATISFIED: Transition(State.EHLO_IN_TLS, "RFC 3207 section 4.2"),

@@ -87,8 +87,10 @@ def deliver(
     Raises:
         ValueError: `now` is naive, the plan is for a message of other wishes, or it demands PKIX without trust anchors.
     """
-    if plan.requiretls != message.requiretls or (plan.tls_optional and not message.tls_optional):
-        raise ValueError("the plan was made for a message of other wishes (requiretls, tls_optional)")
+    if (plan.requiretls, plan.tls_report) != (message.requiretls, message.tls_report) or (
+        plan.tls_optional and not message.tls_optional
+    ):
+        raise ValueError("the plan was made for a message of other wishes (requiretls, tls_optional, tls_report)")
     if trust is None and any(Duty.PKIX in host.requires for host in plan.usable_hosts):
         raise ValueError("the plan wants certificates that PKIX trusts, and there are no trust anchors")
     return (yield from _Walk(plan, message, in_utc(now), config, trust, before).run())
@@ -137,7 +139,9 @@ class _Walk:
                 retried = retried or after_tls
                 talk = Conversation(host, address, self.now, self.trust, self.message, self.left, after_tls)
                 named = self.before is not None and host.host in self.before.cleartext_retry
-                allowed = permissions(host, self.config.cleartext_retry, named=named, retried=retried)
+                allowed = permissions(
+                    host, self.config.cleartext_retry, named=named, retried=retried, report=self.message.tls_report
+                )
                 state = yield from self._attempt(talk, state, allowed)
             if state is State.END:
                 return state
@@ -156,7 +160,7 @@ class _Walk:
         yield from talk.close()
         if talk.after_tls:
             self.cleartext_retry[host.host] = True
-        elif host.cleartext and TRANSITIONS[was, event].permitted is State.CONNECT_IN_CLEAR:
+        elif host.cleartext and TRANSITIONS[was, event].permission in {Permission.RETRY, Permission.RETRY_AGAIN}:
             self.cleartext_retry.setdefault(host.host, False)
         self._note(talk, result, cleartext=was in IN_CLEAR)
         return state
@@ -175,6 +179,9 @@ class _Walk:
                 status=status,
                 tlsrpt=_result_type(talk, result, cleartext=cleartext),
                 verdict=talk.verdict,
+                source=talk.source,
+                helo=talk.helo,
+                tls_error=talk.tls_error,
                 requiretls=talk.requiretls,
                 detail=talk.detail,
                 transcript=tuple(talk.transcript),
@@ -201,6 +208,7 @@ class _Walk:
         at = later(self.now, timedelta(seconds=self.config.retry_seconds))
         return Outcome(
             outcome=outcome,
+            at=self.now,
             host=settling[-1].host,
             security=max(securities, key=list(Security).index) if delivered else None,
             status=settling[0].status,
@@ -244,7 +252,9 @@ class _Walk:
         )
 
 
-def permissions(host: HostPlan, choice: CleartextRetry, *, named: bool, retried: bool = False) -> set[Permission]:
+def permissions(
+    host: HostPlan, choice: CleartextRetry, *, named: bool, retried: bool = False, report: bool = False
+) -> set[Permission]:
     """What may lead to cleartext at a host: nothing, unless its level allows it (RFC 7672 section 2.2).
 
     Args:
@@ -252,9 +262,12 @@ def permissions(host: HostPlan, choice: CleartextRetry, *, named: bool, retried:
         choice: the operator's.
         named: the try before names it (`Outcome.cleartext_retry`).
         retried: cleartext was tried at it already.
+        report: the message is a report of RFC 8460, which no failure of TLS stops (section 3 there).
     """
     if not host.cleartext:
         return set()
+    if report and not retried:
+        return set(Permission)
     if retried or choice is CleartextRetry.NEVER:
         return {Permission.CLEARTEXT}
     if named:
