@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import sqlite3
 import ssl
@@ -16,6 +18,7 @@ import pytest
 
 from mailtlspolicy import World, cli
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure
+from mailtlspolicy.tlsrpt.reading import MAX_MAIL, read_report, read_report_mail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -940,3 +943,134 @@ def test_the_module_runs_as_a_program_over_the_built_in_world() -> None:
     assert json.loads(done.stdout)["hosts"][0]["level"] == "dane"
     done = subprocess.run([*command[:3], "plan"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
+
+
+# --- report
+
+REPORT = {
+    "organization-name": "Company-X",
+    "date-range": {"start-datetime": "2016-04-01T00:00:00Z", "end-datetime": "2016-04-01T23:59:59Z"},
+    "contact-info": "sts-reporting@company-x.example",
+    "report-id": "5065427c-23d3-47ca-b6e0-946ea0e8c4be",
+    "policies": [
+        {
+            "policy": {"policy-type": "no-policy-found", "policy-domain": "company-y.example"},
+            "summary": {"total-successful-session-count": 5326, "total-failure-session-count": 0},
+            "failure-details": [],
+        }
+    ],
+}
+PLAIN = json.dumps(REPORT).encode()
+REPORT_MAIL = (
+    b"TLS-Report-Domain: company-y.example\r\nTLS-Report-Submitter: company-x.example\r\n"
+    b'Content-Type: multipart/report; report-type="tlsrpt"; boundary="b"\r\n\r\n'
+    b"--b\r\n\r\nA report.\r\n--b\r\nContent-Type: application/tlsrpt+json\r\n\r\n" + PLAIN + b"\r\n--b--\r\n"
+)
+REPORT_NAME = "company-x.example!company-y.example!1459468800!1459555199.json"
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    """A folder with reports, and with what is none."""
+    for name, octets in {
+        "plain": PLAIN,
+        "zipped.json": gzip.compress(PLAIN),
+        "mail.gz": REPORT_MAIL,
+        "none": b"hello",
+        "letter": b"Subject: hello\n\nhello",
+        REPORT_NAME: PLAIN,
+        f"{REPORT_NAME}.gz": PLAIN,
+        REPORT_NAME.replace("!1459468800", "!1459468801"): PLAIN,
+    }.items():
+        (tmp_path / name).write_bytes(octets)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["plain", "zipped.json", "mail.gz"])
+def test_a_report_is_read_whatever_it_comes_in(run: Any, inbox: Path, name: str) -> None:
+    status, out, err = run("report", inbox / name)
+    assert (status, err) == (0, "")
+    assert out.startswith("TLS report from Company-X")
+    assert "sessions: 5326 successful, 0 failed" in out
+    assert "remark" not in out
+    status, out, err = run("report", inbox / name, "--json")
+    answer = read_report_mail(REPORT_MAIL) if name == "mail.gz" else read_report(PLAIN)
+    assert (status, err) == (0, "")
+    assert json.loads(out) == {"version": 1, "reports": [{"file": str(inbox / name)} | answer.to_json()]}
+    assert json.loads(out)["reports"][0]["report"] == REPORT
+
+
+@pytest.mark.parametrize(
+    ("name", "remarks"),
+    [
+        (REPORT_NAME, []),
+        (f"{REPORT_NAME}.gz", ["extension-differs"]),
+        (REPORT_NAME.replace("!1459468800", "!1459468801"), ["times-differ"]),
+    ],
+)
+def test_the_name_of_a_report_is_compared_with_it(run: Any, inbox: Path, name: str, remarks: list[str]) -> None:
+    status, out, _ = run("report", inbox / name, "--json")
+    assert (status, json.loads(out)["reports"][0]["remarks"]) == (0, remarks)
+    status, out, _ = run("report", inbox / name)
+    assert (status, out.splitlines()[0]) == (0, "TLS report from Company-X to company-y.example")
+    assert [line for line in out.splitlines() if "remark" in line] == [f"remark: {remark}" for remark in remarks]
+
+
+def test_a_report_that_can_not_be_read_does_not_hide_the_others(run: Any, inbox: Path) -> None:
+    names = [inbox / name for name in ("none", "plain", "letter", "mail.gz")]
+    status, out, err = run("report", *names)
+    assert (status, err) == (1, "")
+    blocks = out.split("\n\n\n")
+    assert [block.split("\n")[0] for block in blocks] == list(map(str, names))
+    words = [block.split("\n")[2].strip() for block in blocks]
+    assert (words[0], words[2]) == ("unreadable: not-json", "unreadable: no-report")
+    assert (words[1], words[3]) == ("TLS report from Company-X to company-y.example",) * 2
+    status, out, err = run("report", *names, "--json")
+    assert (status, err) == (1, "")
+    answers = json.loads(out)["reports"]
+    assert [answer.get("unreadable") for answer in answers] == ["not-json", None, "no-report", None]
+    assert [answer["file"] for answer in answers] == list(map(str, names))
+
+
+@pytest.mark.parametrize("order", [("gone", "none", "plain"), ("plain", "none", "gone")])
+def test_a_file_that_can_not_be_opened_is_misuse_and_does_not_hide_the_others(
+    run: Any, inbox: Path, order: tuple[str, ...]
+) -> None:
+    status, out, err = run("report", *(inbox / name for name in order))
+    assert (status, "TLS report from Company-X" in out, "unreadable: not-json" in out) == (2, True, True)
+    assert err.startswith("mailtlspolicy: ")
+    assert str(inbox / "gone") in err
+    assert run("report", inbox)[0] == 2  # a folder
+    assert run("report", inbox / "gone")[:2] == (2, "")
+    status, out, _ = run("report", inbox / "gone", "--json")
+    assert (status, json.loads(out)) == (2, {"version": 1, "reports": []})
+    assert run("report")[0] == 2
+
+
+@pytest.mark.parametrize("octets", [PLAIN, gzip.compress(PLAIN), REPORT_MAIL])
+def test_a_report_comes_by_standard_input(run: Any, monkeypatch: pytest.MonkeyPatch, octets: bytes) -> None:
+    for words in (("report", "-"), ("report", "-", "--json")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets)))
+        status, out, err = run(*words)
+        assert (status, "Company-X" in out, err) == (0, True, "")
+
+
+def test_no_more_is_read_of_a_file_than_can_be_a_report(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "endless"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # octets, none of them on disk
+    status, out, _ = run("report", path)
+    assert (status, out) == (1, "unreadable: too-large\n")
+    path.write_bytes(REPORT_MAIL + b" " * (MAX_MAIL - len(REPORT_MAIL)))
+    assert run("report", path)[0] == 0
+
+
+def test_a_hostile_report_can_not_play_with_the_terminal(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "\x1b[2J\u202e.json"
+    path.write_text(json.dumps(REPORT | {"organization-name": HOSTILE, "report-id": HOSTILE}))
+    status, out, _ = run("report", path, path)
+    assert status == 0
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert "\\x1b[2J\\u202e.json" in out
+    status, out, _ = run("report", path, "--json")
+    assert (status, out.isascii(), json.loads(out)["reports"][0]["report"]["report-id"]) == (0, True, HOSTILE)

@@ -17,12 +17,17 @@ from mailtlspolicy.rendering import (
     examination_text,
     outcome_text,
     plan_text,
+    received_text,
     refresh_text,
+    report_text,
 )
 from mailtlspolicy.sts import Entry, Mode, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.examine import Examination
 from mailtlspolicy.sts.refresh import RefreshFailure, RefreshReport
 from mailtlspolicy.sts.values import Discovery, FetchResult, RecordSearch, Source
+from mailtlspolicy.tlsrpt.reading import Received, RemarkKind, Unreadable, UnreadableReason
+from mailtlspolicy.tlsrpt.report import Report
+from mailtlspolicy.tlsrpt.values import FailureDetails, PolicyReport, PolicyType, ReportedPolicy
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 BODY = "version: STSv1\nmode: enforce\nmx: mx.a.test\nmax_age: 604800\n"
@@ -351,3 +356,200 @@ def test_a_check_of_a_hostile_server_is_escaped_too(server: dict[str, Any]) -> N
     text = check_text(World.from_json(data).engine().check("a.test"), explain=True)
     assert all(line.isprintable() for line in text.split("\n"))
     assert ESCAPED in text
+
+
+# --- reports
+
+STS_LINES = ("version: STSv1", "mode: testing", "mx: *.mail.company-y.example", "max_age: 86400")
+APPENDIX_B = Report(  # of RFC 8460
+    organization_name="Company-X",
+    contact_info="sts-reporting@company-x.example",
+    report_id="5065427c-23d3-47ca-b6e0-946ea0e8c4be",
+    start=datetime(2016, 4, 1, tzinfo=timezone.utc),
+    end=datetime(2016, 4, 1, 23, 59, 59, tzinfo=timezone.utc),
+    policies=(
+        PolicyReport(
+            ReportedPolicy(PolicyType.STS, "company-y.example", STS_LINES, ("*.mail.company-y.example",)),
+            5326,
+            303,
+            (
+                (
+                    FailureDetails(
+                        result_type="certificate-expired",
+                        sending_mta_ip="2001:db8:abcd:0012::1",
+                        receiving_mx_hostname="mx1.mail.company-y.example",
+                    ),
+                    100,
+                ),
+                (
+                    FailureDetails(
+                        result_type="starttls-not-supported",
+                        sending_mta_ip="2001:db8:abcd:0013::1",
+                        receiving_mx_hostname="mx2.mail.company-y.example",
+                        receiving_ip="203.0.113.56",
+                    ),
+                    200,
+                ),
+                (
+                    FailureDetails(
+                        result_type="validation-failure",
+                        sending_mta_ip="198.51.100.62",
+                        receiving_mx_hostname="mx-backup.mail.company-y.example",
+                        receiving_ip="203.0.113.58",
+                        failure_reason_code="X509_V_ERR_PROXY_PATH_LENGTH_EXCEEDED",
+                    ),
+                    3,
+                ),
+            ),
+        ),
+    ),
+)
+
+
+def test_the_report_of_the_rfc_as_people_see_it() -> None:
+    text = report_text(Received(APPENDIX_B, (RemarkKind.SINGLE_VALUE,)))
+    assert (
+        text
+        == """\
+TLS report from Company-X
+period: 2016-04-01 00:00:00 to 2016-04-01 23:59:59 UTC
+contact: sts-reporting@company-x.example
+id: 5065427c-23d3-47ca-b6e0-946ea0e8c4be
+
+sts company-y.example
+  version: STSv1; mode: testing; mx: *.mail.company-y.example; max_age: 86400
+  sessions: 5326 successful, 303 failed
+    MX host                           address       sent from              sessions
+  starttls-not-supported: 200 sessions
+    mx2.mail.company-y.example        203.0.113.56  2001:db8:abcd:0013::1       200
+  certificate-expired: 100 sessions
+    mx1.mail.company-y.example        -             2001:db8:abcd:0012::1       100
+  validation-failure (X509_V_ERR_PROXY_PATH_LENGTH_EXCEEDED): 3 sessions
+    mx-backup.mail.company-y.example  203.0.113.58  198.51.100.62                 3
+
+remark: single-value"""
+    )
+    assert all(len(line) <= 100 for line in text.split("\n"))
+
+
+def one_policy(policy: ReportedPolicy, *failures: tuple[FailureDetails, int | None]) -> list[str]:
+    """The lines of one policy in a report."""
+    text = report_text(Received(Report(policies=(PolicyReport(policy, 1, None, failures),)), ()))
+    return text.split("\n\n")[1].split("\n")
+
+
+def test_a_report_that_lacks_everything_is_shown() -> None:
+    lines = report_text(Received(Report(), (RemarkKind.MEMBER_MISSING,))).split("\n")
+    assert lines == [
+        "TLS report from an unnamed sender",
+        "period: unknown to unknown UTC",
+        "contact: -",
+        "id: -",
+        "",
+        "remark: member-missing",
+    ]
+    assert report_text(Received(Report(domain="a.test"), ())).startswith(
+        "TLS report from an unnamed sender to a.test\n"
+    )
+    assert one_policy(ReportedPolicy(None), (FailureDetails(), None)) == [
+        "policy of an unknown type",
+        "  sessions: 1 successful, unknown failed",
+        "    MX host  address  sent from  sessions",
+        "  failure of an unknown type: 0 sessions",
+        "    -        -        -                 -",
+    ]
+
+
+def test_what_was_published_is_shown_and_shortened() -> None:
+    records = tuple(f"3 1 1 {number:02}" for number in range(13))
+    lines = one_policy(ReportedPolicy(PolicyType.TLSA, "mx.a.test", (*records[:9], "3 0 2 " + "ab" * 64, "x"), ("mx",)))
+    long = f"  3 0 2 {'ab' * 64}"[:97] + "..."
+    assert lines[:-1] == [
+        "tlsa mx.a.test",
+        *(f"  {record}" for record in records[:9]),
+        long,
+        "  and 1 more",
+        "  MX hosts: mx",
+    ]
+    lines = one_policy(ReportedPolicy(PolicyType.TLSA, "mx.a.test", records[:10]))
+    assert lines[:-1] == ["tlsa mx.a.test", *(f"  {record}" for record in records[:10])]
+    policy = ReportedPolicy(PolicyType.STS, "a.test", ("mode: enforce", *["mx: mx.a.test"] * 20), ("mx.a.test",))
+    _, published, _ = one_policy(policy)
+    assert (published.startswith("  mode: enforce; mx: mx.a.test; "), len(published), published[-3:]) == (
+        True,
+        100,
+        "...",
+    )
+    assert one_policy(evolve(policy, string=()))[1] == "  MX hosts: mx.a.test"
+    assert len(one_policy(ReportedPolicy(PolicyType.NO_POLICY_FOUND, "a.test"))) == 2
+
+
+def test_failures_come_by_type_and_reason_the_most_frequent_first() -> None:
+    def failure(kind: str, reason: str | None, host: str, count: int) -> tuple[FailureDetails, int]:
+        return FailureDetails(result_type=kind, failure_reason_code=reason, receiving_mx_hostname=host), count
+
+    lines = one_policy(
+        ReportedPolicy(PolicyType.TLSA, "a.test"),
+        failure("b", "x", "1", 1),
+        failure("a", None, "2", 7),
+        failure("b", "x", "3", 9),
+        failure("b", "y", "4", 7),
+        failure("c", "x", "5", 1),
+    )
+    assert [" ".join(line.split()) for line in lines[3:]] == [
+        "b (x): 10 sessions",
+        "3 - - 9",
+        "1 - - 1",
+        "a: 7 sessions",
+        "2 - - 7",
+        "b (y): 7 sessions",
+        "4 - - 7",
+        "c (x): 1 session",
+        "5 - - 1",
+    ]
+
+
+def test_a_hostname_gives_way_and_addresses_do_not() -> None:
+    address = "2001:db8:1111:2222:3333:4444:5555:6666"
+    host = "mx1." + "mail." * 20 + "company-y.example"
+    details = FailureDetails(receiving_mx_hostname=host, receiving_ip="192.0.2.1", sending_mta_ip=address)
+    line = one_policy(ReportedPolicy(None), (details, 12345))[-1]
+    assert (len(line), line.startswith("    mx1.mail."), "...  192.0.2.1  " in line) == (100, True, True)
+    assert line.endswith(f"  {address}     12345")
+    line = one_policy(ReportedPolicy(None), (evolve(details, receiving_ip=address), 2**53 - 1))[-1]
+    assert line == f"    {host[:13]}...  {address}  {address}  {2**53 - 1}"
+
+
+def test_a_hostile_report_can_not_play_with_the_terminal() -> None:
+    details = FailureDetails(
+        result_type=HOSTILE,
+        sending_mta_ip=HOSTILE,
+        receiving_mx_hostname=HOSTILE,
+        receiving_mx_helo=HOSTILE,
+        receiving_ip=HOSTILE,
+        additional_information=HOSTILE,
+        failure_reason_code=HOSTILE,
+    )
+    for kind in (HOSTILE, PolicyType.STS, PolicyType.TLSA):
+        policy = ReportedPolicy(kind, HOSTILE, (HOSTILE, HOSTILE), (HOSTILE,))
+        facts: dict[str, Any] = dict.fromkeys(("organization_name", "contact_info", "report_id", "domain"), HOSTILE)
+        report = Report(**facts, policies=(PolicyReport(policy, 1, 1, ((details, 1),)),))
+        text = received_text(
+            [(HOSTILE, Received(report, ())), (HOSTILE, Unreadable(UnreadableReason.NOT_JSON))], named=True
+        )
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert text.startswith(f"{ESCAPED}\n\n")
+        assert text.endswith(f"\n\n\n{ESCAPED}\n\nunreadable: not-json")
+    assert "\\x1b" in text
+    assert "\\u202e" in text
+
+
+def test_a_report_of_great_length_takes_few_columns() -> None:
+    great = "\x1b\u202eW" * 100_000
+    names = ("result_type", "failure_reason_code", "receiving_mx_hostname", "receiving_ip", "sending_mta_ip")
+    details = FailureDetails(**dict.fromkeys(names, great))
+    entry = PolicyReport(ReportedPolicy(great, great, (great,) * 50, (great,) * 50), 2**53 - 1, 0, ((details, 1),) * 3)
+    report = Report(organization_name=great, contact_info=great, report_id=great, policies=(entry,), domain=great)
+    lines = report_text(Received(report, ())).split("\n")
+    assert max(map(len, lines)) <= 4 + 16 + 2 + 45 + 2 + 45 + 2 + len("sessions")  # a short hostname, two addresses
+    assert sum(len(line) > 100 for line in lines) == 4

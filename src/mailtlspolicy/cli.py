@@ -36,16 +36,21 @@ from mailtlspolicy.rendering import (
     examination_text,
     outcome_text,
     plan_text,
+    received_text,
     refresh_text,
+    report_text,
     verdict_text,
 )
 from mailtlspolicy.times import from_iso
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.tlsrpt import Aggregates, Report
+from mailtlspolicy.tlsrpt.reading import MAX_MAIL, Received, Unreadable, read_report_file
 from mailtlspolicy.world import SENDER, World, WorldEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mailtlspolicy.delivery import Outcome
     from mailtlspolicy.sts.refresh import RefreshReport
 
 OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan, delivery or passing check; no; misuse
@@ -98,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--recipient", metavar="MAILBOX", action="append", default=[], help="repeats")
     _add_engine(simulate)
     _add_wishes(simulate)
-    simulate.add_argument("--explain", action="store_true", help="print every step and the dialogue with each server")
+    shown = simulate.add_mutually_exclusive_group()
+    shown.add_argument("--explain", action="store_true", help="print every step and the dialogue with each server")
+    shown.add_argument("--report", action="store_true", help="print the TLS report that this would make (RFC 8460)")
     _add_json(simulate)
 
     sts = commands.add_parser("sts", help="show what a domain publishes for MTA-STS, and what is cached of it")
@@ -122,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     match.add_argument("--at", metavar="TIME", type=_time, help="ISO 8601, UTC without an offset; now by default")
     _add_json(match)
 
+    _add_report(commands)
     run_vectors = commands.add_parser("vectors", help="run test vectors")
     run_vectors.set_defaults(run=_vectors)
     run_vectors.add_argument(
@@ -129,13 +137,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_json(run_vectors)
 
+    _add_doctor(commands)
+    return parser
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="show TLS reports (RFC 8460) that were received")
+    report.set_defaults(run=_report)
+    report.add_argument("paths", metavar="FILE", nargs="+", help='JSON, gzip, or a whole mail; "-" is standard input')
+    _add_json(report)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     examine = commands.add_parser("doctor", help="tell whether a resolver validates and may be believed")
     examine.set_defaults(run=_doctor)
     _add_resolver(examine)
     examine.add_argument("--signed-name", metavar="NAME", default=doctor.SIGNED_NAME)
     examine.add_argument("--bogus-name", metavar="NAME", default=doctor.BOGUS_NAME)
     _add_json(examine)
-    return parser
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
@@ -265,7 +284,7 @@ def _write_record(arguments: argparse.Namespace, engine: Engine, recorder: Recor
     arguments.record.write_text(json.dumps(world, indent=1) + "\n", "utf-8")
 
 
-def _print(arguments: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+def _print(arguments: argparse.Namespace, data: dict[str, Any] | None, text: str) -> None:
     print(json.dumps(data, indent=1) if arguments.json else text)
 
 
@@ -294,8 +313,24 @@ def _simulate(arguments: argparse.Namespace) -> int:
         sender=arguments.sender,
         recipients=arguments.recipient,
     )
-    _print(arguments, outcome.to_json(), outcome_text(outcome, explain=arguments.explain))
+    if arguments.report:
+        _print_report(arguments, engine, outcome)
+    else:
+        _print(arguments, outcome.to_json(), outcome_text(outcome, explain=arguments.explain))
     return OK if outcome.outcome is Disposition.DELIVERED else NO
+
+
+def _print_report(arguments: argparse.Namespace, engine: WorldEngine, outcome: Outcome) -> None:
+    """Print what one outcome adds to a report; as JSON the very document, or null."""
+    counted = Aggregates()
+    counted.add(outcome)
+    if not len(counted):
+        _print(arguments, None, "there is nothing to report")
+        return
+    (aggregate,) = counted
+    report = Report.of(aggregate, organization_name="Simulated sender", contact_info=SENDER)
+    wanted = engine.find_tlsrpt(aggregate.domain).detail
+    _print(arguments, report.to_json(), f"{report_text(Received(report, ()))}\n\n{wanted}")
 
 
 def _sts(arguments: argparse.Namespace) -> int:
@@ -327,6 +362,32 @@ def _match(arguments: argparse.Namespace) -> int:
     verdict = dane.verify(chain, records, arguments.name, now=now)
     _print(arguments, verdict.to_json(), verdict_text(verdict))
     return OK if verdict.satisfied else NO
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    status, answers = OK, []
+    for path in arguments.paths:
+        try:
+            read = read_report_file(_octets(path))
+        except OSError as error:  # the other files are shown all the same
+            print(f"mailtlspolicy: {error}", file=sys.stderr)
+            status = MISUSE
+            continue
+        if isinstance(read, Unreadable):
+            status = max(status, NO)
+        answers.append((path, read.named(Path(path).name) if isinstance(read, Received) else read))
+    data = {"version": VERSION, "reports": [{"file": path} | read.to_json() for path, read in answers]}
+    if answers or arguments.json:
+        _print(arguments, data, received_text(answers, named=len(arguments.paths) > 1))
+    return status
+
+
+def _octets(path: str) -> bytes:
+    """What is in a file, or comes by standard input; one octet more than can be read is enough."""
+    if path == "-":
+        return sys.stdin.buffer.read(MAX_MAIL + 1)
+    with Path(path).open("rb") as file:
+        return file.read(MAX_MAIL + 1)
 
 
 def _vectors(arguments: argparse.Namespace) -> int:
