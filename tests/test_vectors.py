@@ -123,8 +123,12 @@ WORDS = {
     *("dane", "insecure_mx", "address_families", "ip_versions", "sts", "sts_with_dane", "sts_on_dns_error"),
     *("sts_media_type", "opportunistic_sni", "max_policy_octets", "max_fetch_seconds"),
     *("cleartext_retry", "retry_seconds", "max_attempts", "outcome", "drop_after", "greeting", "mail", "ret"),
+    *("scheme", "unreadable", "extension", "dpv"),
 }  # keys whose texts are words of the format
-WRITTEN = {*WORDS, *("at", "now", "fetched", "checked", "used", "expires", "location")}  # these have a form too
+WRITTEN = {
+    *WORDS,
+    *("at", "now", "fetched", "checked", "used", "expires", "location", "next", "day", "uri"),
+}  # these have a form too
 EXAMPLES = _examples()
 
 
@@ -153,6 +157,7 @@ def test_no_word_or_time_of_a_vector_may_be_another() -> None:
         (vector["id"], path)
         for vector, path, value in EXAMPLES.values()
         if path and path[-1] in WRITTEN and isinstance(value, str) and vector.get("expect") != {"misuse": True}
+        if path != ("ask", "tlsrpt")  # a domain there, a result type elsewhere
         if is_vector(changed(vector, path, "surprise"))
     ]
     assert taken == []
@@ -264,9 +269,120 @@ NOTIFIED = {
     "ask": {"notification": {"requiretls": True, "ret": "FULL"}},
     "expect": {"sender": "", "requiretls": True, "ret": "HDRS"},
 }
+REPORTED: dict[str, Any] = {
+    **HEAD,
+    "world": {"now": "2026-01-01T00:00:00Z", **STS_WORLD, "source": ["198.51.100.1", "2001:db8::1"]},
+    "ask": {"report": "client.test", "message": {"tls_report": False}, "settings": {"dane": "off"}},
+    "expect": {
+        "reports": [
+            {
+                "domain": "client.test",
+                "day": "2026-01-01",
+                "report": {
+                    "date-range": {"start-datetime": "2026-01-01T00:00:00Z"},
+                    "policies": [
+                        {
+                            "policy": {"policy-type": "sts", "policy-domain": "client.test", "mx-host": ["mx.test"]},
+                            "summary": {"total-successful-session-count": 0, "total-failure-session-count": 1},
+                            "failure-details": [{"result-type": "certificate-expired", "failed-session-count": 1}],
+                        }
+                    ],
+                },
+            }
+        ]
+    },
+    "queries": {"asked": ["client.test MX"]},
+}
+SEVERAL = {
+    **REPORTED,
+    "ask": {
+        "report": [{"next_hop": "client.test", "message": {"tls_report": True}, "times": 2}, {"next_hop": "x.test"}]
+    },
+}
+COUNTED: dict[str, Any] = {
+    **HEAD,
+    "timeline": [
+        {
+            "at": "2026-01-01T00:00:00Z",
+            "world": STS_WORLD,
+            "ask": {"report": "client.test"},
+            "expect": REPORTED["expect"],
+        },
+        {
+            "at": "2026-01-01T00:30:00Z",
+            "ask": {"report": "client.test", "again": True},
+            "expect": {"reports": []},
+        },
+    ],
+}
+TOLD: dict[str, Any] = {
+    **HEAD,
+    "world": PLANNED["world"],
+    "ask": {"datagram": "client.test", "message": {"requiretls": True}},
+    "expect": {
+        "datagrams": [
+            {
+                "dpv": "1",
+                "d": "client.test",
+                "pr": "v=TLSRPTv1; rua=mailto:a@client.test",
+                "policies": [
+                    {"policy-type": 9, "policy-domain": "client.test", "t": 0, "f": 0},
+                    {
+                        "policy-type": 2,
+                        "policy-domain": "client.test",
+                        "failure-details": [{"c": 301, "f": "fetch-error"}],
+                        "t": 1,
+                        "f": 1,
+                    },
+                ],
+            }
+        ]
+    },
+}
+MAILBOX = {"scheme": "mailto", "mailbox": "a@x.test", "uri": "mailto:a@x.test"}
+URL = {"scheme": "https", "url": "https://x.test/r", "uri": "https://x.test/r"}
+ASKS = {
+    **HEAD,
+    "ask": {"tlsrpt_record": ["v=TLSRPTv1; rua=mailto:a@x.test,https://x.test/r"]},
+    "expect": {"rua": ["mailto:a@x.test", "https://x.test/r"], "destinations": [MAILBOX, URL]},
+}
+FOUND: dict[str, Any] = {
+    **HEAD,
+    "world": PLANNED["world"],
+    "ask": {"tlsrpt": "client.test"},
+    "expect": {"domain": "client.test", "record": {"destinations": []}, "failure": None},
+    "queries": {"asked": ["_smtp._tls.client.test TXT"]},
+}
+RECEIVED: dict[str, Any] = {
+    **HEAD,
+    "ask": {"read_report": "{}"},
+    "expect": {"report": {"policies": [{"policy": {"policy-type": "x"}}]}, "remarks": ["unknown-policy-type"]},
+}
+MAILED: dict[str, Any] = {
+    **HEAD,
+    "ask": {"read_report_mail": "Subject: a\r\n\r\n"},
+    "expect": {"report": {}, "domain": "y.test", "subject": {"report_id": "1@x.test"}, "file_name": {"begin": 1}},
+}
+NAMED_FILE = {
+    **HEAD,
+    "ask": {"report_file_name": "x.test!y.test!1!2.json"},
+    "expect": {"sender": "x.test", "begin": 1, "unique_id": None, "extension": "json"},
+}
+TITLED = {**HEAD, "ask": {"report_subject": "a"}, "expect": {"malformed": True}}
+SUBMITTED: dict[str, Any] = {
+    **HEAD,
+    "ask": {
+        "submission": {"destinations": ["https://x.test/r"], "tries": [{"at": "2026-01-01T00:00:00Z", "accepted": []}]}
+    },
+    "expect": {"delivered": False, "given_up": False, "next": "2026-01-01T00:15:00+00:00"},
+}
+OF_REPORTS = [REPORTED, SEVERAL, COUNTED, TOLD, ASKS, FOUND, RECEIVED, MAILED, NAMED_FILE, TITLED, SUBMITTED]
+REPORT = ("expect", "reports", 0, "report")
+COUNTS = (*REPORT, "policies", 0)
+TOLD_OF = ("expect", "datagrams", 0, "policies")
 
 
-@pytest.mark.parametrize("data", [PLANNED, STEPS, RECORD, READ, ALLOWS, SIMULATED, AGAIN, TAGS, NOTIFIED])
+@pytest.mark.parametrize("data", [PLANNED, STEPS, RECORD, READ, ALLOWS, SIMULATED, AGAIN, TAGS, NOTIFIED, *OF_REPORTS])
 def test_the_schema_takes_a_vector(data: dict[str, Any]) -> None:
     assert is_vector(data)
 
@@ -417,6 +533,105 @@ def test_the_schema_takes_a_vector(data: dict[str, Any]) -> None:
         (TAGS, ("expect",), {"requiretls": True, "tls_optional": True}),
         (NOTIFIED, ("ask", "notification", "ret"), "NONE"),
         (NOTIFIED, ("expect", "sender"), "a@sender.test"),
+        # reports that are made
+        (PLANNED, ("ask", "message"), {"tls_report": True}),  # a plan is asked for by no report
+        (REPORTED, ("world",), {"now": "2026-01-01T00:00:00Z"}),
+        (REPORTED, ("world", "source"), []),
+        (REPORTED, ("world", "source"), ["sender.example"]),
+        (REPORTED, ("world", "source"), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+        (REPORTED, ("ask", "message", "tls_report"), "yes"),
+        (REPORTED, ("ask", "report"), []),
+        (REPORTED, ("ask", "report"), [{"next_hop": "client.test"}]),  # beside one message for all
+        (REPORTED, ("ask", "again"), True),
+        (REPORTED, ("expect",), {}),
+        (REPORTED, ("expect",), {"datagrams": []}),
+        (REPORTED, ("expect", "reports", 0), {"domain": "client.test", "report": {}}),
+        (REPORTED, ("expect", "reports", 0, "day"), "2026-01-01T00:00:00Z"),
+        (REPORTED, REPORT, {}),
+        (REPORTED, (*REPORT, "report_id"), "1"),
+        (REPORTED, (*REPORT, "date-range", "start-datetime"), "2026-01-01T00:00:00+00:00"),
+        (REPORTED, (*REPORT, "policies"), []),
+        (REPORTED, COUNTS, {"policy": {"policy-type": "sts"}}),
+        (REPORTED, (*COUNTS, "policy"), {"policy-type": "sts"}),
+        (REPORTED, (*COUNTS, "policy", "policy-type"), "dane"),
+        (REPORTED, (*COUNTS, "policy", "mx-host"), "mx.test"),
+        (REPORTED, (*COUNTS, "summary"), {"total-failure-session-count": 1}),
+        (REPORTED, (*COUNTS, "summary", "total-failure-session-count"), "1"),
+        (REPORTED, (*COUNTS, "summary", "total-failure-session-count"), -1),
+        (REPORTED, (*COUNTS, "failure-details"), []),  # of one that failed
+        (REPORTED, (*COUNTS, "failure-details"), [{"result-type": "certificate-expired"}]),
+        (REPORTED, (*COUNTS, "failure-details", 0, "result-type"), "sts-fetch-error"),
+        (REPORTED, (*COUNTS, "failure-details", 0, "failed-session-count"), 0),
+        (REPORTED, (*COUNTS, "failure-details", 0, "additional-information"), "https://x.test/"),
+        (SEVERAL, ("ask", "report", 0, "times"), 0),
+        (SEVERAL, ("ask", "report", 0), {"times": 1}),
+        (SEVERAL, ("ask", "report", 0, "at"), "2026-01-01"),
+        (SEVERAL, ("ask", "report", 0, "settings"), {"dane": "off"}),
+        (COUNTED, ("timeline", 0, "ask"), {"datagram": "client.test"}),
+        (COUNTED, ("timeline", 0, "expect"), {"entry": None}),
+        (COUNTED, ("timeline", 1, "ask", "report"), [{"next_hop": "client.test"}]),  # again, but which of them
+        (TOLD, ("world",), {}),
+        (TOLD, ("expect", "datagrams", 0, "dpv"), 1),
+        (TOLD, ("expect", "datagrams", 0), {"d": "client.test"}),
+        (TOLD, TOLD_OF, []),
+        (TOLD, (*TOLD_OF, 0, "policy-type"), "tlsa"),
+        (TOLD, (*TOLD_OF, 0, "policy-type"), 3),
+        (TOLD, (*TOLD_OF, 0, "f"), 1),  # without a detail
+        (TOLD, (*TOLD_OF, 0, "f"), False),
+        (TOLD, (*TOLD_OF, 0, "failure-details"), []),
+        (TOLD, (*TOLD_OF, 1, "t"), 0),
+        (TOLD, (*TOLD_OF, 1, "failure-details", 0, "c"), 206),
+        (TOLD, (*TOLD_OF, 1, "failure-details", 0), {"f": "fetch-error"}),
+        # records that ask for them
+        (ASKS, ("world",), PLANNED["world"]),
+        (ASKS, ("ask", "tlsrpt_record"), "v=TLSRPTv1; rua=mailto:a@x.test"),
+        (ASKS, ("expect",), {"refused": "id-invalid"}),
+        (ASKS, ("expect",), {"refused": "rua-missing", "offset": -1}),
+        (ASKS, ("expect",), {"misuse": True}),
+        (ASKS, ("expect", "text"), "v=TLSRPTv1 ; rua=mailto:a@x.test"),
+        (ASKS, ("expect", "rua"), []),
+        (ASKS, ("expect", "rua"), ["mailto:a@x.test", "mailto:a@x.test"]),
+        (ASKS, ("expect", "destinations"), [MAILBOX, MAILBOX]),
+        (ASKS, ("expect", "destinations"), [{**URL, "uri": f"https://x.test/{number}"} for number in range(11)]),
+        (ASKS, ("expect", "destinations", 0, "url"), "mailto:a@x.test"),
+        (ASKS, ("expect", "destinations", 0, "mailbox"), "a"),
+        (ASKS, ("expect", "destinations", 1, "mailbox"), "a@x.test"),
+        (ASKS, ("expect", "destinations", 1, "scheme"), "http"),
+        (FOUND, ("world",), {}),
+        (FOUND, ("expect",), {"domain": "client.test"}),
+        (FOUND, ("expect", "failure"), "dns-error"),  # with a record
+        (FOUND, ("expect", "failure"), "record-missing"),
+        (FOUND, ("expect", "detail"), "a text for people"),
+        # reports that are read
+        (RECEIVED, ("expect",), {}),
+        (RECEIVED, ("expect", "unreadable"), "not-json"),
+        (RECEIVED, ("expect",), {"unreadable": "not-xml"}),
+        (RECEIVED, ("expect", "remarks"), ["strange"]),
+        (RECEIVED, ("expect", "remarks"), ["wrong-type", "wrong-type"]),
+        (RECEIVED, ("expect", "report", "domain"), "client.test"),  # which the document does not say
+        (RECEIVED, ("expect", "report", "policies"), {}),
+        (RECEIVED, ("expect", "report", "policies", 0, "summary"), {"total-failure-session-count": "1"}),
+        (MAILED, ("expect", "domain"), "Y.test"),
+        (MAILED, ("expect", "subject"), {}),
+        (MAILED, ("expect", "subject"), {"malformed": True}),  # that is null here
+        (MAILED, ("expect", "subject", "report_id"), "<1@x.test>"),
+        (MAILED, ("expect", "file_name", "begin"), "1"),
+        (NAMED_FILE, ("expect", "malformed"), True),
+        (NAMED_FILE, ("expect",), {}),
+        (NAMED_FILE, ("expect", "begin"), -1),
+        (NAMED_FILE, ("expect", "unique_id"), ""),
+        (NAMED_FILE, ("expect", "extension"), "gz"),
+        (TITLED, ("expect", "malformed"), False),
+        (TITLED, ("expect", "domain"), "y.test"),
+        # and their submission
+        (SUBMITTED, ("ask", "submission", "destinations"), ["https://x.test/r", "https://x.test/r"]),
+        (SUBMITTED, ("ask", "submission", "tries", 0), {"at": "2026-01-01T00:00:00Z"}),
+        (SUBMITTED, ("ask", "submission", "tries", 0, "accepted"), True),
+        (SUBMITTED, ("expect",), {}),
+        (SUBMITTED, ("expect", "delivered"), True),  # and tried again
+        (SUBMITTED, ("expect", "given_up"), True),
+        (SUBMITTED, ("expect",), {"delivered": True, "given_up": True}),
+        (SUBMITTED, ("expect", "next"), "2026-01-01T00:15:00Z"),
     ],
 )
 def test_the_schema_refuses(data: dict[str, Any], path: tuple[str | int, ...], new: Any) -> None:

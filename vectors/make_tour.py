@@ -80,6 +80,17 @@ def chain(certificate: Certificate) -> list[str]:
 
 ANNOUNCED = '_mta-sts TXT "v=STSv1; id=20260101"'
 
+
+def asks(*rua: str) -> str:
+    """The record of a domain that wants reports (RFC 8460 section 3)."""
+    return f'_smtp._tls TXT "v=TLSRPTv1; rua={",".join(rua)}"'
+
+
+def named(host: str) -> dict[str, Any]:
+    """The reply to EHLO of a server that says its name."""
+    return {"EHLO": f"250 {host} at your service"}
+
+
 SECURE: dict[str, list[str]] = {
     # The aliases of whole domains stand here: no zone has one at its own top.
     "example": [
@@ -93,7 +104,7 @@ SECURE: dict[str, list[str]] = {
         "mx1 AAAA 2001:db8::1",
         f"_25._tcp.mx1 {tlsa(3, 1, PROVIDER)}",
     ],
-    "signed.example": ["@ MX 10 mx1.provider.example."],
+    "signed.example": ["@ MX 10 mx1.provider.example.", asks("mailto:tls-reports@signed.example")],
     "alias.example": ["@ MX 10 mail", "mail CNAME mx1.provider.example."],
     "customer.example": [
         "@ MX 10 mail",
@@ -121,11 +132,27 @@ SECURE: dict[str, list[str]] = {
     ],
     "unusable.example": ["@ MX 10 mx", "mx A 192.0.2.42", f"_25._tcp.mx {tlsa(1, 1, UNUSABLE)}"],
     "broken-tlsa.example": ["@ MX 10 mx", "mx A 192.0.2.43"],
-    "mismatch.example": ["@ MX 10 mx", "mx A 192.0.2.44", f"_25._tcp.mx {tlsa(3, 1, MISMATCH_PUBLISHED)}"],
+    "mismatch.example": [
+        "@ MX 10 mx",
+        "mx A 192.0.2.44",
+        f"_25._tcp.mx {tlsa(3, 1, MISMATCH_PUBLISHED)}",
+        asks("mailto:tls-reports@mismatch.example", "https://reports.mismatch.example/v1/tls"),
+    ],
     "expired.example": ["@ MX 10 mx", "mx A 192.0.2.45", f"_25._tcp.mx {tlsa(2, 0, AUTHORITY)}"],
-    "nostarttls.example": ["@ MX 10 mx", "mx A 192.0.2.46", f"_25._tcp.mx {tlsa(3, 1, NOSTARTTLS)}"],
+    "nostarttls.example": [
+        "@ MX 10 mx",
+        "mx A 192.0.2.46",
+        f"_25._tcp.mx {tlsa(3, 1, NOSTARTTLS)}",
+        asks("mailto:tls-reports@nostarttls.example"),
+    ],
     "required.example": ["@ MX 10 mx", "mx A 192.0.2.55", f"_25._tcp.mx {tlsa(3, 1, REQUIRED)}"],
-    "both.example": ["@ MX 10 mx", "mx A 192.0.2.53", f"_25._tcp.mx {tlsa(3, 1, BOTH)}", ANNOUNCED],
+    "both.example": [
+        "@ MX 10 mx",
+        "mx A 192.0.2.53",
+        f"_25._tcp.mx {tlsa(3, 1, BOTH)}",
+        ANNOUNCED,
+        asks("mailto:tls-reports@both.example"),
+    ],
 }
 
 INSECURE: dict[str, list[str]] = {
@@ -135,16 +162,27 @@ INSECURE: dict[str, list[str]] = {
     "broken-tls.example": ["@ MX 10 mail", "mail A 192.0.2.12"],
     "legacy.example": ["mx A 192.0.2.20"],
     "enforced.example": ["@ MX 10 mx", "mx A 192.0.2.50", ANNOUNCED],
-    "testing.example": ["@ MX 10 mx", "mx A 192.0.2.51", ANNOUNCED],
-    "stray.example": ["@ MX 10 mx1.provider.example.", "@ MX 20 mx", "mx A 192.0.2.52", ANNOUNCED],
+    "testing.example": ["@ MX 10 mx", "mx A 192.0.2.51", ANNOUNCED, asks("mailto:tls-reports@testing.example")],
+    "stray.example": [
+        "@ MX 10 mx1.provider.example.",
+        "@ MX 20 mx",
+        "mx A 192.0.2.52",
+        ANNOUNCED,
+        asks("mailto:tls-reports@stray.example"),
+    ],
     "cached.example": ["@ MX 10 mx", "mx A 192.0.2.54", ANNOUNCED],
-    "unfetched.example": ["@ MX 10 mail.plain.example.", ANNOUNCED],
+    "unfetched.example": [
+        "@ MX 10 mail.plain.example.",
+        ANNOUNCED,
+        asks("https://reports.unfetched.example/v1/tls"),
+    ],
     "optout.example": ["@ MX 10 mail.plain.example.", ANNOUNCED],
 }
 
 WORLD: dict[str, Any] = {
     "version": 1,
     "now": "2026-01-01T00:00:00Z",
+    "source": ["198.51.100.25", "2001:db8:1::25"],
     "zones": {
         **{zone: {"security": "secure", "records": records} for zone, records in SECURE.items()},
         **{zone: {"security": "insecure", "records": records} for zone, records in INSECURE.items()},
@@ -179,13 +217,13 @@ WORLD: dict[str, Any] = {
         "192.0.2.40": shows(ANCHOR),
         "192.0.2.41": shows(ROLLOVER_AFTER),
         "192.0.2.42": shows(UNUSABLE),
-        "192.0.2.44": shows(MISMATCH),
+        "192.0.2.44": shows(MISMATCH, replies=named("mx.mismatch.example")),
         "192.0.2.45": shows(EXPIRED),
-        "192.0.2.46": {"25": {"starttls": "absent"}},
+        "192.0.2.46": {"25": {"starttls": "absent", "replies": named("mx.nostarttls.example")}},
         "192.0.2.50": shows(ENFORCED),
-        "192.0.2.51": shows(TESTING),
-        "192.0.2.52": shows(STRAY),
-        "192.0.2.53": shows(BOTH),
+        "192.0.2.51": shows(TESTING, replies=named("mx.testing.example")),
+        "192.0.2.52": shows(STRAY, replies=named("mx.stray.example")),
+        "192.0.2.53": shows(BOTH, replies=named("mx.both.example")),
         "192.0.2.54": shows(CACHED),
         "192.0.2.55": shows(REQUIRED, requiretls=True),
     },

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from mailtlspolicy import dane, identity, names, pkix
+from mailtlspolicy import dane, identity, names, pkix, tlsrpt
 from mailtlspolicy.config import Config
 from mailtlspolicy.delivery import Outcome, notification, read_tags
 from mailtlspolicy.mx import NextHop
@@ -19,6 +19,7 @@ from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Refusal, parse_policy, parse_record
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
+from mailtlspolicy.tlsrpt import reading
 from mailtlspolicy.world import World, read_time
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from mailtlspolicy.world import WorldEngine
 
 MISUSE = {"misuse": True}
+
+_ORGANIZATION, _CONTACT = "Sender Inc.", "tls-reports@sender.example"  # whose reports the vectors expect
 
 
 @frozen
@@ -298,6 +301,72 @@ def _octets(text: str | Mapping[str, str]) -> bytes:
     return text.encode() if isinstance(text, str) else bytes.fromhex(text["hex"])
 
 
+def _tlsrpt_record(ask: _Ask) -> dict[str, Any]:
+    return tlsrpt.parse_record(map(_octets, ask.asked)).to_json()
+
+
+def _tlsrpt(ask: _Ask) -> dict[str, Any]:
+    return ask.engine().find_tlsrpt(ask.asked).to_json()
+
+
+def _report(ask: _Ask) -> dict[str, Any]:
+    """The reports of one outcome, or of several at their times."""
+    sent = ask.asked if isinstance(ask.asked, list) else [{"next_hop": ask.asked, "message": ask.message}]
+    engine, counted = ask.engine(), tlsrpt.Aggregates()
+    for item in sent:
+        now = read_time(item["at"]) if "at" in item else None
+        for _ in range(item.get("times", 1)):
+            counted.add(
+                engine.simulate(_next_hop(item["next_hop"]), now=now, before=ask.before, **item.get("message", {}))
+            )
+    return {
+        "reports": [
+            {"domain": aggregate.domain, "day": aggregate.day.isoformat(), "report": _report_of(aggregate).to_json()}
+            for aggregate in sorted(counted, key=lambda aggregate: (aggregate.domain, aggregate.day))
+        ]
+    }
+
+
+def _report_of(aggregate: tlsrpt.Aggregate) -> tlsrpt.Report:
+    return tlsrpt.Report.of(aggregate, organization_name=_ORGANIZATION, contact_info=_CONTACT)
+
+
+def _datagram(ask: _Ask) -> dict[str, Any]:
+    engine, route = ask.engine(), _next_hop(ask.asked)
+    outcome = engine.simulate(route, **ask.message)
+    domain = tlsrpt.policy_domain(route)
+    record = None if domain is None else engine.find_tlsrpt(domain).record
+    told = () if record is None else tlsrpt.datagrams(outcome, record)
+    return {"datagrams": list(map(json.loads, told))}
+
+
+def _submission(ask: _Ask) -> dict[str, Any]:
+    submission = tlsrpt.Submission(ask.asked["destinations"])
+    for attempt in ask.asked["tries"]:
+        submission = submission.after(read_time(attempt["at"]), attempt["accepted"])
+    return submission.to_json()
+
+
+def _read_report(ask: _Ask) -> dict[str, Any]:
+    return reading.read_report(_octets(ask.asked)).to_json()
+
+
+def _read_report_mail(ask: _Ask) -> dict[str, Any]:
+    return reading.read_report_mail(_octets(ask.asked)).to_json()
+
+
+def _report_file_name(ask: _Ask) -> dict[str, Any]:
+    return _or_malformed(reading.parse_file_name(ask.asked))
+
+
+def _report_subject(ask: _Ask) -> dict[str, Any]:
+    return _or_malformed(reading.parse_subject(ask.asked))
+
+
+def _or_malformed(read: reading.FileName | reading.Subject | None) -> dict[str, Any]:
+    return {"malformed": True} if read is None else read.to_json()
+
+
 def _refresh(ask: _Ask) -> dict[str, Any]:
     return ask.engine().refresh().to_json()
 
@@ -325,6 +394,15 @@ _ASKS: dict[str, Callable[[_Ask], dict[str, Any]]] = {
     "sts_record": _sts_record,
     "sts_policy": _sts_policy,
     "sts_allows": _sts_allows,
+    "tlsrpt_record": _tlsrpt_record,
+    "tlsrpt": _tlsrpt,
+    "report": _report,
+    "datagram": _datagram,
+    "submission": _submission,
+    "read_report": _read_report,
+    "read_report_mail": _read_report_mail,
+    "report_file_name": _report_file_name,
+    "report_subject": _report_subject,
     "refresh": _refresh,
     "cached": _cached,
 }
