@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from mailtlspolicy.delivery import Message
 from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry
 from mailtlspolicy.sts import Entry, Mode, Policy, Record, Refusal, StsFailure, parse_policy, parse_record
@@ -16,7 +17,10 @@ from mailtlspolicy.sts.cache import MAX_FAILED, merge
 from mailtlspolicy.sts.policy import MAX_MAX_AGE
 from mailtlspolicy.sts.record import announcements
 from mailtlspolicy.sts.refresh import next_refresh
-from tests.abnf import is_policy, is_record
+from mailtlspolicy.tlsrpt import Record as TlsrptRecord
+from mailtlspolicy.tlsrpt import parse_record as parse_tlsrpt_record
+from mailtlspolicy.tlsrpt.record import MAX_DESTINATIONS
+from tests.abnf import is_policy, is_record, is_tlsrpt_record
 from tests.authority import NOW
 from tests.fuzz.mutation import mutated
 
@@ -36,6 +40,30 @@ RECORDS = (
 RECORD_WORDS = (
     *(b"v=STSv1", b"v=STSv1;", b";", b"; ", b" ;\t", b" ", b"\t", b"=", b"id=", b"id=1", b"ID=1", b"id", b"v="),
     *(b"x=y", b"x=", b"=y", b"_x=y", b"a" * 32, b"a" * 33, b"id=a-b", b"\0", b"\x7f", b"\xc3\xa4", b'"', b"\n"),
+)
+TLSRPT_RECORDS = (
+    b"v=TLSRPTv1;rua=mailto:reports@example.com",
+    b"v=TLSRPTv1; rua=https://u@[2001:db8::1]:8443/a%3Bb?c=d#e \t, mailto:a%40b@c.test?subject=x; x-1=y ;\t",
+    b"v=TLSRPTv1;" + b"n" * 32 + b"=v; rua=urn:a:b; rua=MAILTO:b%C3%BCcher@b%C3%BCcher.test",
+)
+TLSRPT_WORDS = (
+    *(b"v=TLSRPTv1;", b"v=TLSRPTv1", b";", b" ; ", b",", b" ,\t", b"rua=", b"RUA=x", b"rua=x:", b"x=y", b"x=", b"!"),
+    *(
+        b"mailto:",
+        b"https://",
+        b"https:",
+        b"//",
+        b"@",
+        b"a@b.test",
+        b"%2C",
+        b"%",
+        b"%0D%0A",
+        b"[",
+        b"]",
+        b"::1",
+        b"[v1.a]",
+    ),
+    *(b"?", b"#", b"/", b":", b":99999", b"x" * 64, b"a." * 130, b"\0", b"\xc3\xa4", b'"', b"\n", b"1.2.3.4"),
 )
 POLICIES = (
     b"version: STSv1\nmode: enforce\nmx: mail.example.com\nmx: *.example.net\nmax_age: 604800\n",
@@ -89,6 +117,27 @@ def records(random: Random) -> None:
         assert pickle.loads(pickle.dumps(found)) == found
     if len(text) <= COMPARED:
         assert isinstance(found, Record) == is_record(text)
+
+
+def tlsrpt_records(random: Random) -> None:
+    """TXT records that ask for reports: a record or a refusal, what the grammar says, mailboxes that can be used."""
+    text = _octets(random, TLSRPT_RECORDS, TLSRPT_WORDS)
+    found = parse_tlsrpt_record([text])
+    assert parse_tlsrpt_record([text[:7], text[7:]]) == found, "the place of a split decides"
+    if isinstance(found, Refusal):
+        _check_refusal(found, text)
+    else:
+        assert isinstance(found, TlsrptRecord)
+        assert parse_tlsrpt_record([found.text]) == found
+        assert 1 <= len(found.rua) == len(set(found.rua))
+        assert len(found.destinations) <= MAX_DESTINATIONS
+        for to in found.destinations:
+            assert to.uri in found.rua
+            assert to.scheme == "https" or Message("", [to.target], b"")
+        assert pickle.loads(pickle.dumps(found)) == found
+        json.dumps(found.to_json())
+    if len(text) <= COMPARED:
+        assert isinstance(found, TlsrptRecord) == is_tlsrpt_record(text)
 
 
 def policies(random: Random) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from tests.fuzz import hostile_dns, hostile_peer, hostile_publisher, hostile_session
+from tests.fuzz import hostile_dns, hostile_peer, hostile_publisher, hostile_reporter, hostile_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,8 @@ TARGETS = {
     "sts-record": Target(hostile_publisher.records),
     "sts-policy": Target(hostile_publisher.policies),
     "sts-entry": Target(hostile_publisher.entries),
+    "tlsrpt-record": Target(hostile_publisher.tlsrpt_records),
+    "report": Target(hostile_reporter.reports),
 }
 
 
