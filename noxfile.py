@@ -99,9 +99,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def lab(session: nox.Session) -> None:
-    """Real servers in a network namespace: NSD, Unbound, Postfix, posttls-finger, nginx, Redis, STARTTLS servers."""
+    """Real programs in a network namespace: NSD, Unbound, Postfix, nginx, Redis, tlsrpt-reporter, parsedmarc."""
     for program in ("nsd", "unbound", "postfix", "posttls-finger", "nginx", "redis-server", "unshare"):
         if shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/sbin:/usr/bin:/sbin:/bin") is None:
             session.error(f"{program} is not installed: see .ci/run for the system packages")
-    _install(session, "tests")
+    _install(session, "tests", "lab")
     session.run("python", "-m", "tests.lab", *session.posargs)
