@@ -134,7 +134,7 @@ def _permitted(cards: dict[State, Card]) -> Iterable[str]:
             yield _dashed(f"M{left} {y:g} H{far} V{enters:g} H{CLEAR_X + CARD + 2}", arrow=True)
             yield _permission(left + 38, y, permission)
             continue
-        x, enters = left + 16 + 26 * number, enters + 22 * (number - 1)
+        x, enters = left + 16 + 20 * number, enters + 22 * (number - 1)
         lowest = max(lines)
         yield from (_dashed(f"M{left} {y:g} H{x}", arrow=False) for y in lines)
         yield _dashed(f"M{x} {lowest:g} V{enters:g} H{CLEAR_X - 2}", arrow=True)

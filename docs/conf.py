@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from enum import Enum
 from importlib.metadata import version as installed_version
@@ -36,7 +37,10 @@ python_maximum_signature_line_length = 90
 
 nitpick_ignore_regex = [
     # The standard library is documented elsewhere, and nothing is fetched to build this.
-    (r"py:.*", r"((collections\.abc|datetime|pathlib|socket|ssl)\.)?(Mapping|Sequence|Generator|datetime|Path|SSL\w+)"),
+    (
+        r"py:.*",
+        r"((collections\.abc|datetime|pathlib|socket|ssl)\.)?(Mapping|Sequence|Generator|date|datetime|Path|SSL\w+)",
+    ),
     (r"py:.*", r"socket\.AddressFamily|os\.PathLike|(redis\.asyncio\.)?Redis"),
     (r"py:.*", r"(mailtlspolicy\.effects\.)?_?[RTU]"),  # type variables
     (r"py:class", r"Certificate|Shuffle|OpenStore"),  # internal
@@ -59,12 +63,16 @@ def adapt_docstring(_: Sphinx, what: str, __: str, documented: object, ___: obje
         lines += ["", f"Values: {', '.join(f'`{member.value}`' for member in documented)}."]
 
 
-def hide_factories(*args: object) -> tuple[object, object]:
-    """What attrs shows as the default of an argument that has a factory."""
-    signature, returns = args[-2:]
-    return str(signature).replace("= NOTHING", "= ...") if signature else signature, returns
+def adapt_signature(*args: object) -> tuple[object, object]:
+    """What attrs shows as the default of an argument that has a factory; and which of two records is meant."""
+    name, (signature, returns) = str(args[2]), args[-2:]
+    if signature:
+        signature = str(signature).replace("= NOTHING", "= ...")
+        package = ".".join(name.split(".")[:2])  # each that has records of its own calls them so
+        signature = re.sub(r"(?<![\w.])Record\b", f"{package}.record.Record", signature)
+    return signature, returns
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-signature", hide_factories)
+    app.connect("autodoc-process-signature", adapt_signature)
     app.connect("autodoc-process-docstring", adapt_docstring, priority=400)

@@ -1,8 +1,8 @@
 """The tables of the documentation, made by asking the library: ```` ```{table-of} NAME ```` stands for one.
 
 A table shows what the code decides, so no page can say otherwise. Where a row is a situation, the situation is a small
-world and the cells are what the engine makes of it. `delivery_tables` has those on delivery. ```` ```{automaton} ````
-stands for the diagram that `automaton` draws.
+world and the cells are what the engine makes of it. `delivery_tables` has those on delivery, `report_tables` those on
+TLS reports. ```` ```{automaton} ```` stands for the diagram that `automaton` draws.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import automaton
 import delivery_tables
+import report_tables
 from attrs import evolve, fields, frozen
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -707,6 +708,7 @@ TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "sts-elsewhere": sts_elsewhere,
     "vectors": vectors,
     **delivery_tables.TABLES,
+    **report_tables.TABLES,
 }
 
 

@@ -15,6 +15,7 @@ import contextlib
 import doctest
 import importlib
 import io
+import json
 import pkgutil
 import re
 import runpy
@@ -34,6 +35,8 @@ from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.cli import main
 from mailtlspolicy.delivery.transitions import TRANSITIONS
+from mailtlspolicy.tlsrpt import Aggregates
+from mailtlspolicy.tlsrpt.reading import ReceivedMail, read_report_mail
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -144,6 +147,55 @@ def test_the_senders_of_the_documentation_send(
     told = set(capsys.readouterr().out.splitlines())
     assert told == {f"{recipient}: {TOLD[recipient]}" for recipient in recipients}
     assert server.mails == [MESSAGE]
+
+
+def test_the_reporter_of_the_documentation_reports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands, over a socket; but the DNS is a world, the signature has no worth, and HTTPS is not there."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    server = importlib.import_module("mailserver").MailServer("mx.here.example")
+    wanted = '_smtp._tls TXT "v=TLSRPTv1; rua=mailto:tls@here.example,https://here.example/tls"'
+    zones = {
+        "here.example": {"records": ["@ MX 10 mx", f"mx A {server.address}", wanted]},
+        "quiet.example": {"records": ["@ MX 10 mx.here.example."]},
+    }
+    servers = {server.address: {"25": {"starttls": "absent"}}}
+    world = mailtlspolicy.World.from_json({"now": "2026-01-01T12:00:00Z", "zones": zones, "servers": servers})
+    for machine, domains in ("mx1", ["here.example", "quiet.example"]), ("mx2", ["here.example"]):
+        counted = Aggregates()
+        for domain in domains:
+            counted.add(world.engine().simulate(domain))
+        (tmp_path / f"2026-01-01.{machine}.json").write_text(json.dumps(counted.to_json()), "utf-8")
+    (tmp_path / "dkim.pem").write_bytes(b"key")
+    posted = []
+
+    def sign(message: bytes, selector: bytes, domain: bytes, key: bytes, include_headers: list[bytes]) -> bytes:
+        assert (selector, key) == (b"tlsrpt", b"key")
+        names = b":".join(include_headers)
+        return b"DKIM-Signature: v=1; a=x; d=" + domain + b"; s=x; h=" + names + b"; bh=AAAA; b=AAAA\r\n"
+
+    def connect(host: str, port: int | None, **_: Any) -> None:
+        posted.append((host, port))
+        raise ConnectionRefusedError
+
+    connect_smtp: Any = SmtpConnector.connect
+    monkeypatch.setattr(SmtpConnector, "connect", lambda it, to: connect_smtp(it, evolve(to, port=server.port)))
+    monkeypatch.setattr(DnsResolver, "from_system", lambda: world.resolver)
+    monkeypatch.setitem(sys.modules, "dkim", SimpleNamespace(sign=sign))
+    monkeypatch.setattr("http.client.HTTPSConnection", connect)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("the day is over") if seconds else None)
+    arguments = [str(tmp_path), "Sender Inc.", "tls@sender.example", "2026-01-01"]
+    monkeypatch.setattr(sys, "argv", ["reporter.py", *arguments])
+    runpy.run_path(str(EXAMPLES / "reporter.py"), run_name="__main__")
+    assert set(capsys.readouterr().out.splitlines()) == {"here.example: delivered", "quiet.example: not wanted"}
+    assert [path.name for path in tmp_path.iterdir()] == ["dkim.pem"]
+    (mail,) = server.mails
+    read = read_report_mail(mail.encode())
+    assert isinstance(read, ReceivedMail)
+    assert (read.domain, read.submitter, read.remarks) == ("here.example", "sender.example", ())
+    assert [(entry.successful, entry.failed) for entry in read.report.policies] == [(0, 2)]
+    assert posted == [("here.example", None)]
 
 
 def test_the_diagram_shows_every_row_of_the_automaton(monkeypatch: pytest.MonkeyPatch) -> None:
