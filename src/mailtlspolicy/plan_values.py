@@ -277,12 +277,13 @@ class HostPlan(Host):
         ]
         if not verdicts:
             return Verdict(authenticated=False, satisfied=True)
-        together = next(
-            (verdict for verdict in verdicts if not verdict.satisfied), evolve(verdicts[0], name=verdicts[-1].name)
-        )
         judged = zip(duties, (verdict.failure for verdict in verdicts), strict=True)
         # Without trust anchors nothing is known of PKIX, and nothing to be told of it in a report
-        return evolve(together, duties=tuple(pair for pair in judged if trust is not None or pair[0] is not Duty.PKIX))
+        known = tuple(pair for pair in judged if trust is not None or pair[0] is not Duty.PKIX)
+        for verdict in verdicts:
+            if not verdict.satisfied:
+                return evolve(verdict, duties=known)
+        return evolve(verdicts[0], name=verdicts[-1].name, duties=known)
 
     def _judge_dane(self, chain: Sequence[bytes], now: datetime) -> Verdict:
         assert self.binding is not None

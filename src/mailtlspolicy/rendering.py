@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.plan_values import HostPlan
-from mailtlspolicy.tlsrpt.reading import Unreadable
+from mailtlspolicy.tlsrpt.reading import MAX_ADDRESS, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 WIDTH = 100  # columns that a report is made to fit; only two long addresses in a line go beyond
 RECORDS_SHOWN = 10  # TLSA records of one policy
 _NARROWEST = 16  # columns that are left to an MX hostname beside them
-_LONGEST_ADDRESS = 45  # characters of an IPv6 address that ends in an IPv4 address
 
 
 def plan_text(plan: Plan, *, explain: bool = False) -> str:
@@ -260,7 +259,7 @@ def _failure_lines(failures: Sequence[tuple[FailureDetails, int | None]]) -> lis
         why = (details.result_type, details.failure_reason_code)
         totals[why] += count or 0
         where = _fitted(details.receiving_mx_hostname or "-", WIDTH)
-        addresses = (_fitted(text or "-", _LONGEST_ADDRESS) for text in (details.receiving_ip, details.sending_mta_ip))
+        addresses = (_fitted(text or "-", MAX_ADDRESS) for text in (details.receiving_ip, details.sending_mta_ip))
         rows.append((why, count or 0, (where, *addresses, "-" if count is None else str(count))))
     rows.sort(key=lambda row: (-totals[row[0]], row[0][0] or "", row[0][1] or "", -row[1]))
     lines = _fitted_table(

@@ -52,9 +52,8 @@ if TYPE_CHECKING:
 # RFC 9110 section 8.3.1: type and subtype are case-insensitive; parameters are ignored (RFC 8461 section 3.2)
 _TEXT_PLAIN = re.compile(r"text/plain[ \t]*(?:;|\Z)", re.IGNORECASE)
 
-MAX_REJECTED = (
-    4096  # octets kept for reports of a file that is no policy, and may be anything; most policies are shorter
-)
+# Octets kept for reports of a file that is no policy, and may be anything; most policies are shorter
+MAX_REJECTED = 4096
 
 # RFC 8460 section 4.3.2.2
 RESULT_TYPES = {

@@ -98,14 +98,21 @@ def _sessions(plan: Plan, attempts: Sequence[Attempt]) -> Iterator[Session]:
             session = (*_by_tlsa(host, attempt), *_by_sts(host, attempt, plan.sts))
             if not session and host.binding is None and (plan.sts is None or plan.sts.applied is None):
                 session = (_without_policy(attempt, plan),)
-        by_sts = [judgement for judgement in session if judgement.policy.type is PolicyType.STS]
-        if by_sts and news is not None:
-            told = evolve(by_sts[0], failures=tuple(dict.fromkeys((news, *by_sts[0].failures))))
-            session = tuple(told if judgement is by_sts[0] else judgement for judgement in session)
-            news = None
+        if news is not None and any(judgement.policy.type is PolicyType.STS for judgement in session):
+            session, news = _with_news(session, news), None
         yield session
     if news is not None and plan.sts is not None:
         yield (Judgement(_sts_policy(plan.sts), True, (news,)),)
+
+
+def _with_news(session: Session, news: FailureDetails) -> Session:
+    """A session with what failed in looking for the policy among the details of that policy, once."""
+    return tuple(
+        evolve(judgement, failures={news, *judgement.failures})
+        if judgement.policy.type is PolicyType.STS
+        else judgement
+        for judgement in session
+    )
 
 
 def _as_reported(attempt: Attempt, following: Attempt | None) -> Attempt:

@@ -45,6 +45,7 @@ from mailtlspolicy.tlsrpt.mime import (
 )
 from mailtlspolicy.tlsrpt.report import Report
 from mailtlspolicy.tlsrpt.values import (
+    DOT_ATOM,
     MAX_COUNT,
     FailureDetails,
     PolicyReport,
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 MAX_REPORT = 10 * 2**20  # octets, before and after decompression: the limit of receivers in RFC 8460 section 5.2
 MAX_MAIL = 16 * 2**20  # octets: a report of MAX_REPORT in base64 has 13.7 MiB; the rest is header fields and text
 MAX_ELEMENTS = 100_000  # of all arrays, and objects, of one report: 100 octets each in MAX_REPORT
-_MAX_ADDRESS = 45  # characters of an IPv6 address that ends in an IPv4 address
+MAX_ADDRESS = 45  # characters of an IPv6 address that ends in an IPv4 address
 _BLOCK = 4096  # octets given to zlib at once: what is left after a gzip member is copied, and members can be tiny
 
 _GZIP = b"\x1f\x8b"  # RFC 8460 section 6.5
@@ -87,10 +88,9 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FILE_NAME = re.compile(
     r"([^!]+)!([^!]+)!([0-9]+)!([0-9]+)(?:!([A-Za-z0-9]+))?\.(json(?:\.gz)?)\Z", re.IGNORECASE | re.ASCII
 )
-_DOT_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 _SUBJECT = re.compile(
     r"Report[ \t]+Domain:[ \t]+([^ \t]+)[ \t]+Submitter:[ \t]+([^ \t]+)[ \t]+"
-    rf"Report-ID:[ \t]+<({_DOT_ATOM}@(?:{_DOT_ATOM}|\[[!-Z^-~]*\]))>(.*)\Z",
+    rf"Report-ID:[ \t]+<({DOT_ATOM}@(?:{DOT_ATOM}|\[[!-Z^-~]*\]))>(.*)\Z",
     re.DOTALL,
 )
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
@@ -536,8 +536,8 @@ class _Reader:
     def _texts(self, members: dict[str, Any], name: str) -> tuple[str, ...]:
         if isinstance(members.get(name), str):
             self.remarks.add(RemarkKind.SINGLE_VALUE)
-            return (i_json(members[name]),)
-        return tuple(map(i_json, self._elements_of(self._list(members, name), str)))
+            return (members[name],)
+        return tuple(self._elements_of(self._list(members, name), str))
 
     def _objects(self, elements: list[Any]) -> Iterator[dict[str, Any]]:
         return self._elements_of(elements, dict)
@@ -627,7 +627,7 @@ def _time(match: re.Match[str]) -> datetime:
 
 def _is_address(text: str) -> bool:
     try:
-        return len(text) <= _MAX_ADDRESS and bool(canonical_address(text))
+        return len(text) <= MAX_ADDRESS and bool(canonical_address(text))
     except ValueError:
         return False
 

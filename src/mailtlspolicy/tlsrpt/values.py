@@ -33,7 +33,8 @@ _NOT_IN_I_JSON = re.compile("[\ud800-\udfff\ufdd0-\ufdef" + "".join(map(chr, _NO
 
 # RFC 5322 section 3.4.1, without comments, folding and what is obsolete
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_ADDR_SPEC = re.compile(rf"""({_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~]|\\[ -~])*")@([^@\s]+)\Z""")
+DOT_ATOM = rf"{_ATOM}(?:\.{_ATOM})*"  # section 3.2.3
+_ADDR_SPEC = re.compile(rf"""({DOT_ATOM}|"(?:[ !#-\[\]-~]|\\[ -~])*")@([^@\s]+)\Z""")
 
 MAX_ADDR_SPEC = 320  # octets: RFC 5321 section 4.5.3.1 has 64 of the local part, 255 of the domain
 
@@ -52,7 +53,7 @@ def addr_spec(text: str) -> tuple[str, str]:
 
 def i_json(text: str) -> str:
     """A text without what I-JSON does not have, surrogates and noncharacters (RFC 7493 section 2.1)."""
-    return _NOT_IN_I_JSON.sub("\ufffd", text)
+    return text if str.isascii(text) else _NOT_IN_I_JSON.sub("\ufffd", text)
 
 
 def _i_json_or_none(text: str | None) -> str | None:
