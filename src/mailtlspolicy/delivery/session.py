@@ -133,12 +133,15 @@ class Connected:
 
 @frozen
 class Ehlo(Effect["Reply | SessionFailure"]):
-    """Say EHLO, or HELO to a server that answers 500 or 502 (RFC 5321 section 3.2).
+    """Say EHLO or, to a server that does not know that, HELO (RFC 5321 section 3.2).
 
-    The reply is the last one. A reply to HELO bears no keywords.
+    Attributes:
+        session: the connection.
+        helo: say HELO in place of EHLO. The reply bears no keywords: its lines but the first mean nothing.
     """
 
     session: Any = field(repr=False)
+    helo: bool = False
 
 
 @frozen
