@@ -85,7 +85,7 @@ class Trouble(Word):
     UNREACHABLE = "unreachable"  # it did not come about
     LOST = "lost"  # it ended, timed out, or the peer spoke no SMTP
     INJECTED = "injected"  # octets came behind the reply to STARTTLS
-    HANDSHAKE = "handshake"  # TLS could not be agreed on, or the connection ended over it
+    HANDSHAKE = "handshake"  # TLS could not be agreed on, or the peer ended it before it said anything within
 
 
 @frozen
@@ -96,11 +96,13 @@ class SessionFailure:
         kind: what befell it.
         detail: what the network or the peer said, for people.
         tls_error: what the TLS library calls the error that ended a handshake.
+        alert: the peer ended the handshake by an alert, so that it has answered what was offered (RFC 8446 section 6).
     """
 
     kind: Trouble
     detail: str = ""
     tls_error: str | None = None
+    alert: bool = False
 
 
 @frozen
@@ -133,7 +135,11 @@ class Connected:
 
 @frozen
 class Ehlo(Effect["Reply | SessionFailure"]):
-    """Say EHLO or, to a server that does not know that, HELO (RFC 5321 section 3.2).
+    """Say EHLO or, where the delivery wants it, HELO (RFC 5321 section 3.2).
+
+    An alert or the end of the connection in place of the reply to the first EHLO within TLS is a `Trouble.HANDSHAKE`:
+    in TLS 1.3 the client is done before the server has judged what it sent (RFC 8446 section 4.4.2.4). That no reply
+    comes in time is none.
 
     Attributes:
         session: the connection.
