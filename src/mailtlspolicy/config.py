@@ -156,6 +156,8 @@ class Config:
         min_rsa_bits: the smallest RSA or DSA key, in bits, accepted in a DANE-TA path.
         own_names: the names by which this system is known in MX records (RFC 5321 section 5.1 loop prevention).
         own_addresses: the addresses by which it is known.
+        loopback_is_own: loopback and unspecified addresses, mapped into IPv6 too, are among them where the DNS has
+            chosen the host; false for a network of servers on this machine.
         max_mx_hosts: MX hosts planned for, the best by preference.
         max_addresses: addresses kept of a host.
         max_alias_hops: CNAME records followed in one lookup.
@@ -187,6 +189,7 @@ class Config:
     min_rsa_bits: int = field(default=1024, validator=_at_least(512))
     own_names: tuple[str, ...] = field(default=(), converter=_names)
     own_addresses: tuple[str, ...] = field(default=(), converter=_addresses)
+    loopback_is_own: bool = field(default=True, validator=_boolean)
     max_mx_hosts: int = _limit(50)  # the longest MX RRsets met in the field have a few dozen hosts
     max_addresses: int = _limit(32)  # RFC 5321 section 5.1 wants at least two tried; no host needs more than this
     max_alias_hops: int = _limit(10)  # as Postfix; resolvers follow 8 to 16

@@ -20,7 +20,7 @@ from attrs import frozen
 from mailtlspolicy.config import AddressFamilies
 from mailtlspolicy.effects import Answer, LookupFailure, RecordType, together
 from mailtlspolicy.lookups import lookup
-from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
+from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address, is_local_address
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.trace import Step, counted
 from mailtlspolicy.words import Word
@@ -80,13 +80,14 @@ class Addresses:
 
     Attributes:
         found: the addresses, at most `Config.max_addresses`.
-        own: one of them, or of those cut off, is this system's (`Config.own_addresses`).
+        own: one of them, or of those cut off, that is this system's (`Config.own_addresses`, `loopback_is_own`), or
+            None.
         secure: every family that yielded addresses is secure.
         aliases: the alias chain that led to them.
     """
 
     found: tuple[str, ...]
-    own: bool
+    own: str | None
     secure: bool
     aliases: tuple[str, ...]
 
@@ -106,10 +107,18 @@ class TlsaSearch:
     error: SkipReason | None = None
 
 
-def find_addresses(host: str, config: Config, trace: list[Step]) -> Program[Addresses | SkipReason]:
+def find_addresses(
+    host: str, config: Config, trace: list[Step], *, chosen: bool = False
+) -> Program[Addresses | SkipReason]:
     """Look up its addresses, all families side by side (RFC 7672 section 2.2.2); steps are added to the trace.
 
     Returns the addresses, or why there are none.
+
+    Args:
+        host: the host name.
+        config: limits, and what addresses this system has.
+        trace: the steps so far.
+        chosen: the operator has chosen the host, and so means the loopback address that it may have.
     """
     answers = yield from together(*(lookup(host, _ADDRESS_TYPES[version], config) for version in config.ip_versions))
     failures = [answer for answer in answers if isinstance(answer, LookupFailure)]
@@ -134,8 +143,9 @@ def find_addresses(host: str, config: Config, trace: list[Step]) -> Program[Addr
         fact = f"{len(found)} addresses are more than max_addresses"
         trace.append(Step("Config.max_addresses", fact, f"the first {config.max_addresses} are kept"))
     # The aliases of the two families differ only if they changed in between; the first that yields decides.
-    own = not set(config.own_addresses).isdisjoint(found)
-    return Addresses(found[: config.max_addresses], own, secure, yielding[0].aliases)
+    is_loopback_own = config.loopback_is_own and not chosen
+    own = (text for text in found if text in config.own_addresses or (is_loopback_own and is_local_address(text)))
+    return Addresses(found[: config.max_addresses], next(own, None), secure, yielding[0].aliases)
 
 
 def find_tlsa(

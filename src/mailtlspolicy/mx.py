@@ -310,7 +310,7 @@ def _in_order(hosts: Iterable[MxHost], found: MxResult, config: Config, shuffle:
     trace = found.trace
     own = [host.preference for host in ordered if host.name in config.own_names]
     if own:  # before the list is cut, so that we are found wherever we stand
-        trace = (*trace, ourselves(min(own)))
+        trace = (*trace, ourselves(min(own), "by name"))
         ordered = [host for host in ordered if host.preference < min(own)]
     if len(ordered) > config.max_mx_hosts:
         fact = f"{len(ordered)} MX hosts are more than max_mx_hosts"
@@ -318,9 +318,9 @@ def _in_order(hosts: Iterable[MxHost], found: MxResult, config: Config, shuffle:
     return evolve(found, hosts=tuple(ordered[: config.max_mx_hosts]), trace=trace)
 
 
-def ourselves(preference: int) -> Step:
+def ourselves(preference: int, how: str) -> Step:
     """The step that drops our own host and all of its preference or worse: mail would loop (RFC 5321 section 5.1)."""
-    fact = f"this system is listed at preference {preference}"
+    fact = f"this system is listed at preference {preference}, {how}"
     return Step("RFC 5321 section 5.1", fact, "hosts of this preference and above are dropped")
 
 

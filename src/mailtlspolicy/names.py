@@ -83,6 +83,21 @@ def is_address(text: str) -> bool:
     return True
 
 
+def is_local_address(address: str) -> bool:
+    """Whether a connection to an address never leaves this system: loopback, unspecified, or mapped into IPv6 so.
+
+    >>> [is_local_address(text) for text in ("127.0.0.2", "0.0.0.0", "::", "::ffff:127.0.0.1", "192.0.2.1")]
+    [True, True, True, True, False]
+
+    Raises:
+        ValueError: the text is no address.
+    """
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.is_loopback or parsed.is_unspecified
+
+
 def canonical_address(text: str) -> str:
     """Return an IPv4 or IPv6 address in its one textual form (RFC 5952).
 

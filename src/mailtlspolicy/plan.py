@@ -125,11 +125,12 @@ def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle, wi
     made = evolve(made, sts=sts)
     if wish is Wish.REQUIRETLS:
         hosts = tuple(_require_tls(host, made) for host in hosts)
-    own = [host.base.preference for host in searched if host.is_own]
+    own = [host for host in searched if host.own_address is not None]
     if own and next_hop.kind in {Kind.DOMAIN, Kind.STATIC}:
         # of the whole list, before any host is judged by the policy (RFC 8461 section 8.4)
-        hosts = tuple(host for host in hosts if host.preference < min(own))
-        trace.append(ourselves(min(own)))
+        best = min(own, key=lambda host: host.base.preference)
+        hosts = tuple(host for host in hosts if host.preference < best.base.preference)
+        trace.append(ourselves(best.base.preference, f"by the address {best.own_address} of {best.base.host}"))
     undeliverable = None if any(isinstance(host, HostPlan) for host in hosts) else _no_hosts(hosts, sts)
     return evolve(made, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
 
@@ -154,7 +155,7 @@ class _Searched:
     """A host and what the DNS says of it; the decision is still to come."""
 
     base: Host
-    is_own: bool = False  # by its addresses it is this system
+    own_address: str | None = None  # by which it is this system
     skip: SkipReason | None = None
     search: TlsaSearch = NO_SEARCH
 
@@ -168,7 +169,7 @@ def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Confi
     if not host.valid:
         step = Step("RFC 5321 section 5.1", f"{host.name!r} is not a host name", "the host is not used")
         return _Searched(evolve(base, trace=(step,)), skip=SkipReason.INVALID_HOST)
-    addresses = yield from find_addresses(host.name, config, trace)
+    addresses = yield from find_addresses(host.name, config, trace, chosen=next_hop.kind is not Kind.DOMAIN)
     if isinstance(addresses, SkipReason):
         return _Searched(evolve(base, trace=tuple(trace)), skip=addresses)
     search = NO_SEARCH
