@@ -1,6 +1,7 @@
 """What every server of a plan shows when it is connected to and no mail is sent.
 
-A server passes where mail could go to it under the plan: its duties hold, or cleartext is allowed.
+A server passes where mail could go to it under the plan: its duties hold and it goes on within TLS, or cleartext is
+allowed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from attrs import frozen
 
 from mailtlspolicy.delivery.conversation import Conversation
 from mailtlspolicy.delivery.outcome import Security
-from mailtlspolicy.delivery.transitions import IN_CLEAR, State, follow
-from mailtlspolicy.delivery.walk import permissions, security
+from mailtlspolicy.delivery.transitions import IN_CLEAR, Permission, State, follow
+from mailtlspolicy.delivery.walk import own_names, permissions, security
 from mailtlspolicy.effects import together
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.plan_values import HostPlan, Plan
@@ -40,6 +41,7 @@ class CheckResult(Word):
     STARTTLS_REFUSED = "starttls-refused"
     HANDSHAKE_FAILED = "handshake-failed"
     REQUIRETLS_ABSENT = "requiretls-absent"
+    LOCAL_ERROR = "local-error"
 
 
 @frozen
@@ -124,7 +126,9 @@ class Check:
         return cls(Plan.from_json(data["plan"]), tuple(CheckedServer.from_json(host) for host in data["hosts"]))
 
 
-def check(plan: Plan, *, now: datetime, trust: TrustStore | None, at_once: int) -> Program[Check]:
+def check(
+    plan: Plan, *, now: datetime, trust: TrustStore | None, at_once: int, ehlo_name: str | None = None
+) -> Program[Check]:
     """Look at every address of every usable host of a plan.
 
     Args:
@@ -132,15 +136,16 @@ def check(plan: Plan, *, now: datetime, trust: TrustStore | None, at_once: int) 
         now: an aware time, at which certificates have to be valid.
         trust: the PKIX trust anchors.
         at_once: how many servers are looked at side by side.
+        ehlo_name: the name by which this system greets servers, where that is known.
 
     Raises:
         ValueError: `now` is naive.
     """
-    now = in_utc(now)
+    look = _Look(plan, in_utc(now), trust, ehlo_name)
     looks: list[Program[CheckedServer]] = []
     for host in plan.hosts:
         if isinstance(host, HostPlan):
-            looks += [_look(plan, host, address, now, trust) for address in host.addresses]
+            looks += [look.at(host, address) for address in host.addresses]
         else:
             looks.append(_skip(host.host, str(host.skip.reason)))
     servers: list[CheckedServer] = []
@@ -154,24 +159,27 @@ def _skip(host: str, reason: str) -> Program[CheckedServer]:
     return CheckedServer(host, None, CheckResult.SKIPPED, detail=reason)
 
 
-def _look(plan: Plan, host: HostPlan, address: str, now: datetime, trust: TrustStore | None) -> Program[CheckedServer]:
-    """Hold the beginning of a conversation, up to where mail would be sent or cleartext begin."""
-    talk = Conversation(host, address, now, trust)
-    last = State.EHLO_IN_TLS if host.requiretls else State.VERIFY
-    allowed = permissions(host, host.config.cleartext_retry, named=True)  # now, or in the next try
-    state, result, cleartext = State.CONNECT, None, False
-    while result is None:
-        was = state
-        event = yield from talk.step(was)
-        state, result = follow(was, event, frozenset())
-        cleartext = follow(was, event, allowed)[0] in IN_CLEAR
-        if was is last:
-            break
-    yield from talk.close()
-    if result is None:
-        detail = "" if talk.secured is None else f"{talk.secured.protocol} {talk.secured.cipher}".strip()
-        return CheckedServer(
-            host.host, address, CheckResult.OK, security(plan, host, talk.verdict), talk.verdict, detail
-        )
-    fallback = Security.CLEARTEXT if cleartext else None
-    return CheckedServer(host.host, address, CheckResult(result), fallback, talk.verdict, talk.detail)
+@frozen
+class _Look:
+    """What looks at the servers of a plan have in common."""
+
+    plan: Plan
+    now: datetime
+    trust: TrustStore | None
+    ehlo_name: str | None
+
+    def at(self, host: HostPlan, address: str, *, without_sni: bool = False) -> Program[CheckedServer]:
+        """Hold the beginning of a conversation, up to where mail would be sent or cleartext begin."""
+        names = own_names(self.plan, host, self.ehlo_name)
+        talk = Conversation(host, address, self.now, self.trust, own_names=names, without_sni=without_sni)
+        allowed = permissions(host, host.config.cleartext_retry, named=True)  # now, or in the next try
+        ended = yield from talk.hold(State.CONNECT, allowed & {Permission.WITHOUT_SNI}, last=State.EHLO_IN_TLS)
+        if ended.to is State.CONNECT:
+            return (yield from self.at(host, address, without_sni=True))
+        if ended.result is None:
+            detail = "" if talk.secured is None else f"{talk.secured.protocol} {talk.secured.cipher}".strip()
+            word = security(self.plan, host, talk.verdict)
+            return CheckedServer(host.host, address, CheckResult.OK, word, talk.verdict, detail)
+        in_clear = follow(ended.state, ended.event, allowed)[0] in IN_CLEAR
+        fallback = Security.CLEARTEXT if in_clear else None
+        return CheckedServer(host.host, address, CheckResult(ended.result), fallback, talk.verdict, talk.detail)

@@ -68,14 +68,15 @@ class AsyncResolver(Protocol):
 class Connector(Protocol):
     """Holds SMTP sessions. `adapters.smtp.SmtpConnector` is one; the static world has another.
 
-    What befalls a connection is returned, never raised; `delivery.session` says what each effect wants.
+    What befalls a connection is returned, never raised; `delivery.session` says what each effect wants. If there is an
+    attribute `ehlo_name`, a text, no server that MX records lead to may bear that name: it would be this system.
     """
 
     def connect(self, effect: Connect) -> Connected | SessionFailure:
         """Connect and await the greeting."""
 
     def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
-        """Say EHLO, or HELO where that is unknown."""
+        """Say EHLO, or HELO where the effect says so."""
 
     def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
         """Ask for STARTTLS and do the handshake."""
@@ -235,7 +236,16 @@ class _Core:
                 config, route, now, requiretls=message.requiretls, tls_optional=message.tls_optional
             )
             planned = evolve(planned, tls_report=message.tls_report)
-        return (yield from deliver(planned, message, now=now, config=config, trust=self.trust, before=before))
+        program = deliver(
+            planned,
+            message,
+            now=now,
+            config=config,
+            trust=self.trust,
+            before=before,
+            ehlo_name=self._ehlo_name,
+        )
+        return (yield from program)
 
     def _configure(self, domain: str) -> Config:
         return self._config_for(NextHop.parse(domain))
@@ -245,7 +255,13 @@ class _Core:
     ) -> Program[Check]:
         now = self._now(now)
         planned = yield from self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional)
-        return (yield from check(planned, now=now, trust=self.trust, at_once=at_once))
+        return (yield from check(planned, now=now, trust=self.trust, at_once=at_once, ehlo_name=self._ehlo_name))
+
+    @property
+    def _ehlo_name(self) -> str | None:
+        """The name that the connector gives itself, where it tells one."""
+        name = getattr(self.connector, "ehlo_name", None)
+        return name if isinstance(name, str) else None
 
     def _require_connector(self) -> None:
         if self.connector is None:

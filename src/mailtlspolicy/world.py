@@ -36,7 +36,6 @@ from mailtlspolicy.delivery.message import Message
 from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import (
     DATA_WANTED,
-    EHLO_UNKNOWN,
     READY_FOR_TLS,
     Connected,
     Reply,
@@ -104,6 +103,7 @@ _SERVER_KEYS = {
     "starttls",
     "chain",
     "by_sni",
+    "sni",
     "mail",
     "requiretls",
     "replies",
@@ -115,6 +115,7 @@ _SERVER_KEYS = {
 _TLS_KEYS = {"replies", "drop_after", "extensions"}
 _CONNECTS = ("ok", "refused", "timeout")
 _STARTTLS = ("ok", "absent", "refused", "fail")
+_SNI = ("required", "strict")
 _COMMANDS = ("EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", ".")
 _DROPS = ("connect", "EHLO", "STARTTLS", "handshake", "MAIL", "RCPT", "DATA", ".")
 
@@ -286,6 +287,8 @@ class StaticServer:
         handshake: whether the handshake works.
         shown: the session to a server name that has no chain of its own.
         by_sni: the sessions to those that have.
+        sni: what ends a handshake by an alert: that there is no server name (`required`), or one without a chain of its
+            own (`strict`).
     """
 
     failure: SessionFailure | None
@@ -296,6 +299,15 @@ class StaticServer:
     handshake: bool
     shown: Secured
     by_sni: Mapping[str, Secured]
+    sni: frozenset[str]
+
+    def hands_shake(self, sni: str | None) -> Secured | SessionFailure:
+        """The session to this server name, or what ends the handshake."""
+        if not self.handshake:
+            return SessionFailure(Trouble.HANDSHAKE, "the server closed the connection")
+        if ("required" if sni is None else "strict") in self.sni and sni not in self.by_sni:
+            return SessionFailure(Trouble.HANDSHAKE, "the server ended the handshake by an alert", alert=True)
+        return self.by_sni.get(sni or "", self.shown)
 
     @classmethod
     def from_json(cls, data: Any, where: str, base: Path | None) -> StaticServer:
@@ -314,6 +326,9 @@ class StaticServer:
         drop = _drop(server.get("drop_after"), where)
         lost = SessionFailure(Trouble.LOST, "the server closed the connection")
         by_sni = _object(server.get("by_sni", {}), f"by_sni of {where}")
+        wanted = server.get("sni", [])
+        for word in (wanted := wanted if isinstance(wanted, list) else [wanted]):
+            _one_of(word, _SNI, f"sni of {where}")
         requiretls = _boolean(server.get("requiretls", False), f"requiretls of {where}")
         offered = ["STARTTLS"] if starttls != "absent" else []
         return cls(
@@ -332,6 +347,7 @@ class StaticServer:
                 canonical(name): Secured(_certificates(chain, f"{where} for {name}", base))
                 for name, chain in by_sni.items()
             },
+            sni=frozenset(wanted),
         )
 
 
@@ -364,12 +380,13 @@ class StaticConnector:
 
     def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
         """The reply to EHLO with the keywords, or to HELO."""
-        phase: Phase = effect.session.phase
+        session: _Session = effect.session
+        phase = session.phase
+        if effect.helo:
+            return phase.reply("HELO")
         reply = phase.reply("EHLO")
         if isinstance(reply, SessionFailure):
-            return reply
-        if reply.code in EHLO_UNKNOWN:
-            return phase.reply("HELO")
+            return evolve(reply, kind=Trouble.HANDSHAKE) if phase is session.server.tls else reply
         return Reply(reply.code, (*reply.lines, *phase.extensions)) if reply.success else reply
 
     def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
@@ -380,10 +397,10 @@ class StaticConnector:
             return reply
         if session.server.injected:
             return SessionFailure(Trouble.INJECTED, "the server sent more than one reply")
-        if not session.server.handshake:
-            return SessionFailure(Trouble.HANDSHAKE, "the server closed the connection")
-        session.phase = session.server.tls
-        return session.server.by_sni.get(effect.sni or "", session.server.shown)
+        shown = session.server.hands_shake(effect.sni)
+        if isinstance(shown, Secured):
+            session.phase = session.server.tls
+        return shown
 
     def transmit(self, effect: Transmit) -> Transmitted:
         """The replies of the transaction, up to the one that ends it."""

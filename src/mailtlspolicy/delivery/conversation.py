@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from mailtlspolicy.delivery.outcome import Disposition, RecipientOutcome
 from mailtlspolicy.delivery.requiretls import KEYWORD
@@ -27,28 +27,53 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.delivery.transitions import Event, State
+from mailtlspolicy.delivery.transitions import IN_CLEAR, Event, Result, State, follow
 from mailtlspolicy.effects import ask
 from mailtlspolicy.names import MAX_NAME_OCTETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Set
     from datetime import datetime
 
     from mailtlspolicy.delivery.message import Message
+    from mailtlspolicy.delivery.transitions import Permission
     from mailtlspolicy.effects import Program
     from mailtlspolicy.pkix import TrustStore
     from mailtlspolicy.plan_values import HostPlan
     from mailtlspolicy.verdict import Verdict
 
 MAX_TRANSCRIPT_LINES = 1000  # of one attempt: a hundred recipients leave some 300
+MAX_DEFECT = 200  # characters of what an exception says: it may quote what a server sent
+
+# The server does not know EHLO, and HELO is worth a try (RFC 5321 section 3.2)
+EHLO_UNKNOWN = frozenset({500, 502})
+# EHLO is not acceptable (section 4.1.4): HELO, which costs TLS, is tried where nothing asks for that
+EHLO_REFUSED = EHLO_UNKNOWN | {501, 504, 550}
 
 STARTTLS_REQUIRED = 530  # "Must issue a STARTTLS command first" (RFC 3207 section 4)
 TOO_MANY_RECIPIENTS = 552  # to RCPT; to be taken for a 452 (RFC 5321 section 4.5.3.1.10)
 
 _HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
-CONNECT_FAILED, CONNECTION_LOST, PROTOCOL_ERROR = "4.4.1", "4.4.2", "4.5.0"  # RFC 3463 sections 3.5 and 3.6
+# RFC 3463 sections 3.4 to 3.6
+LOCAL_ERROR, CONNECT_FAILED, CONNECTION_LOST, LOOP, PROTOCOL_ERROR = "4.3.0", "4.4.1", "4.4.2", "4.4.6", "4.5.0"
+
+
+@frozen
+class Ended:
+    """How a conversation ended.
+
+    Attributes:
+        state: the state in which it ended.
+        event: what happened there.
+        to: the state in which the walk goes on.
+        result: what the attempt ends with; None where it was to be held no further.
+    """
+
+    state: State
+    event: Event
+    to: State
+    result: Result | None
 
 
 @define
@@ -63,6 +88,8 @@ class Conversation:
         message: what is to be sent; None where nothing is.
         left: the recipients to whom it is to be sent.
         after_tls: TLS was offered and failed on an earlier connection.
+        own_names: the names of this system, canonical. A server that bears one of them is this system, or pretends to.
+        without_sni: no SNI is sent, since the server has ended a handshake with one.
         is_open: there is a connection.
         session: what stands for it.
         verdict: on the certificates, once there is TLS.
@@ -88,6 +115,8 @@ class Conversation:
     message: Message | None = None
     left: tuple[str, ...] = ()
     after_tls: bool = False
+    own_names: Set[str] = frozenset()
+    without_sni: bool = False
     is_open: bool = False
     session: Any = None
     verdict: Verdict | None = None
@@ -106,12 +135,42 @@ class Conversation:
     transcript: list[str] = field(factory=list)
     _keyword: bool = False  # REQUIRETLS is announced, within TLS
 
-    def step(self, state: State) -> Program[Event]:
-        """Do what is due in a state; return what happened."""
-        return _STEPS[state](self)
+    @property
+    def sni(self) -> str | None:
+        """The server name to send, if any."""
+        return None if self.without_sni else self.host.sni
 
-    def close(self) -> Program[None]:
-        """End the connection, if there is one."""
+    def hold(self, state: State, permissions: Set[Permission], last: State | None = None) -> Program[Ended]:
+        """Go on from a state until the attempt is over, or `last` is passed; then end the connection.
+
+        An exception here is a defect of ours. It costs this attempt, and nothing that is known already.
+        """
+        result: Result | None = None
+        was: State | None = None
+        while result is None and (was is None or was is not last):
+            was = state
+            try:
+                if was in IN_CLEAR and not self.host.cleartext:
+                    raise AssertionError("the automaton led to cleartext where it is forbidden")
+                event = yield from _STEPS[was](self)
+                state, result = follow(was, event, permissions)
+            except Exception as error:  # noqa: BLE001  # whatever it is
+                event = self._defect(was, error)
+                state, result = follow(was, event, permissions)
+        yield from self._close()
+        assert was is not None
+        return Ended(was, event, state, result)
+
+    def _defect(self, state: State, error: Exception) -> Event:
+        what = f"{type(error).__name__}: {error}"[:MAX_DEFECT]
+        self._tell(f"-- {Event.LOCAL_ERROR}: {what}")
+        self.status, self.detail, self.is_broken = LOCAL_ERROR, what, True
+        self.verdict = None  # it may be half of one
+        # whoever was sent the message may have it (RFC 5321 section 6.1)
+        self.committed = state in {State.SEND, State.SEND_IN_CLEAR}
+        return Event.LOCAL_ERROR
+
+    def _close(self) -> Program[None]:
         if self.is_open:
             self._tell("-- close" if self.is_broken else "C: QUIT")
             yield from ask(Close(self.session))
@@ -129,21 +188,21 @@ class Conversation:
         self.is_open, self.session, self.source = True, result.session, result.source
         self._heard(result.greeting)
         self.helo = _name(result.greeting)
-        return Event.CONNECTED if result.greeting.success else self._refused(result.greeting)
+        return self._unless_refused(result.greeting) or Event.CONNECTED
 
     def _ehlo(self) -> Program[Event]:
-        reply = yield from self._say_ehlo()
+        reply = yield from self._say_ehlo(EHLO_REFUSED if self.host.cleartext else EHLO_UNKNOWN)
         if isinstance(reply, Event):
             return reply
         self.helo = _name(reply) or self.helo
         return Event.OFFERED if "STARTTLS" in reply.keywords else Event.ABSENT
 
     def _ehlo_in_clear(self) -> Program[Event]:
-        reply = yield from self._say_ehlo()
+        reply = yield from self._say_ehlo(EHLO_REFUSED)
         return reply if isinstance(reply, Event) else Event.ACCEPTED
 
     def _ehlo_in_tls(self) -> Program[Event]:
-        reply = yield from self._say_ehlo()
+        reply = yield from self._say_ehlo(EHLO_UNKNOWN)
         if isinstance(reply, Event):
             return reply
         self._keyword = KEYWORD in reply.keywords
@@ -154,21 +213,32 @@ class Conversation:
             return Event.REQUIRETLS_ABSENT
         return Event.ACCEPTED
 
-    def _say_ehlo(self) -> Program[Reply | Event]:
+    def _say_ehlo(self, helo_after: Set[int]) -> Program[Reply | Event]:
+        """Say EHLO, and HELO after one of these codes."""
         self._tell("C: EHLO")
         reply = yield from ask(Ehlo(self.session))
+        if isinstance(reply, Reply) and reply.code in helo_after:
+            self._heard(reply)
+            self._tell("C: HELO")
+            reply = yield from ask(Ehlo(self.session, helo=True))
+            if isinstance(reply, Reply):
+                reply = Reply(reply.code, reply.lines[:1])  # further ones announce nothing
         if isinstance(reply, SessionFailure):
-            return self._failed(reply)
+            self._failed(reply)
+            if self.secured is None or reply.kind is not Trouble.HANDSHAKE:
+                return Event.LOST
+            self.tls_error, self.verdict = reply.tls_error, None  # on a session that did not come about
+            return Event.HANDSHAKE_FAILED
         self._heard(reply)
-        return reply if reply.success else self._refused(reply)
+        return self._unless_refused(reply) or reply
 
     def _start_tls(self) -> Program[Event]:
         self._tell("C: STARTTLS")
-        result = yield from ask(StartTls(self.session, self.host.sni, self.host.level))
+        result = yield from ask(StartTls(self.session, self.sni, self.host.level))
         if isinstance(result, Secured):
             self.secured = result
             session = " ".join(filter(None, (result.protocol, result.cipher))) or "TLS"
-            self._tell(f"-- {session}, SNI {self.host.sni or 'none'}, {len(result.chain)} in the chain")
+            self._tell(f"-- {session}, SNI {self.sni or 'none'}, {len(result.chain)} in the chain")
             return Event.HANDSHAKE_DONE
         if isinstance(result, Reply):
             self._heard(result)
@@ -178,8 +248,10 @@ class Conversation:
         if result.kind is Trouble.INJECTED:
             self.tls_error = str(Event.INJECTED)
             return Event.INJECTED
+        if result.kind is not Trouble.HANDSHAKE:
+            return Event.LOST
         self.tls_error = result.tls_error
-        return Event.HANDSHAKE_FAILED if result.kind is Trouble.HANDSHAKE else Event.STARTTLS_REFUSED
+        return Event.HANDSHAKE_ALERT if result.alert and self.sni is not None else Event.HANDSHAKE_FAILED
 
     def _verify(self) -> Program[Event]:
         yield from ()  # nothing to ask for: the decision is ours
@@ -266,9 +338,16 @@ class Conversation:
         self.status = CONNECTION_LOST
         return Event.LOST
 
-    def _refused(self, reply: Reply) -> Event:
-        self.status, self.detail = _transient(reply), str(reply)
-        return Event.REFUSED
+    def _unless_refused(self, reply: Reply) -> Event | None:
+        """That a greeting or a reply to EHLO or HELO ends the attempt, or None where it does not."""
+        if not reply.success:
+            self.status, self.detail = _transient(reply), str(reply)
+            return Event.REFUSED
+        if reply.lines[0].partition(" ")[0].lower().removesuffix(".") in self.own_names:
+            # The mail would come back to us; but anybody on the way can say so, and none is returned for it
+            self.status, self.detail = LOOP, f"the server bears our own name: {reply}"
+            return Event.REFUSED
+        return None
 
     def _heard(self, reply: Reply) -> None:
         last = len(reply.lines) - 1

@@ -29,6 +29,9 @@ _MAILBOX = re.compile(
 )
 
 
+_LINE = re.compile(rb"[^\r\n]+")
+
+
 def _recipients(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError("recipients is a sequence of mailboxes, not one text")
@@ -42,7 +45,9 @@ class Message:
     Attributes:
         sender: the reverse-path, a mailbox in ASCII; empty for a notification (RFC 5321 section 4.5.5).
         recipients: the forward-paths, mailboxes in ASCII, each once.
-        content: the message as octets. Lines end in CRLF; a bare CR or LF is sent as CRLF.
+        content: the message as octets. Lines end in CRLF; a bare CR or LF is sent as CRLF. Beside that nothing is
+            changed, which would break signatures (RFC 6376 section 5.3): a line longer than RFC 5321 section 4.5.3.1.6
+            allows goes out as it is, and many servers refuse or break it; see `longest_line`.
         requiretls: TLS and authentication are required all along the way (RFC 8689 section 4.2.1).
         tls_report: it is a report of RFC 8460, delivered in spite of whatever TLS fails at, also where the operator is
             stricter (section 3), and not counted in the next one. `tlsrpt.ReportMail.signed` makes such messages.
@@ -93,6 +98,11 @@ class Message:
         if found or common is None:
             raise ValueError("the recipients do not have one domain in common")
         return common
+
+    @property
+    def longest_line(self) -> int:
+        """Octets of the longest line without its line end, of which RFC 5321 section 4.5.3.1.6 allows 998."""
+        return max((match.end() - match.start() for match in _LINE.finditer(self.content)), default=0)
 
     def by_next_hop(self) -> tuple[Message, ...]:
         """The message once for each domain of its recipients, in the order in which they first come.

@@ -6,11 +6,13 @@ occurs in a state, `walk` moves from address to address. The diagram in the docu
 Cleartext is reached in three ways, each by a `Permission` that the level of the host has to allow:
 
 - STARTTLS is not announced: the session goes on in cleartext (`CLEARTEXT`).
-- STARTTLS is refused or the handshake fails: a second connection, in cleartext (`RETRY`).
-- The connection was lost within TLS, as in the try before (`RETRY_AGAIN`).
+- STARTTLS is refused or the handshake fails: another connection, in cleartext (`RETRY`).
+- The connection was lost on STARTTLS or within TLS, as in the try before (`RETRY_AGAIN`).
 
-Without a permission no path leads there from `CONNECT`; only a host of level `none` begins in cleartext. An event that
-the table does not have for a state is an error of the caller, never a step.
+Without a permission no path leads there from `CONNECT`; only a host of level `none` begins in cleartext. Before any of
+them a handshake that the server ends over what was offered is tried without SNI (`WITHOUT_SNI`); since none is sent the
+second time, that happens once. An event that the table does not have for a state is an error of the caller, never a
+step.
 """
 
 from __future__ import annotations
@@ -49,12 +51,13 @@ class Event(Word):
 
     CONNECTED = "connected"  # and the greeting is 2xx
     UNREACHABLE = "unreachable"
-    REFUSED = "refused"  # another greeting, or a refusal of EHLO
+    REFUSED = "refused"  # another greeting, a refusal of EHLO, or a server that bears our own name
     LOST = "lost"  # the connection, before the last octet of the message
     OFFERED = "starttls-offered"
     ABSENT = "starttls-absent"
     STARTTLS_REFUSED = "starttls-refused"
     INJECTED = "octets-behind-starttls"
+    HANDSHAKE_ALERT = "handshake-alert"  # the server ended by an alert a handshake in which SNI was sent
     HANDSHAKE_FAILED = "handshake-failed"
     HANDSHAKE_DONE = "handshake-done"
     SATISFIED = "satisfied"  # every duty of the host holds
@@ -66,6 +69,7 @@ class Event(Word):
     TEMPFAILED = "tempfailed"  # some are, and nobody got it
     REJECTED = "rejected"  # nobody is, and nobody got it here
     LOST_AFTER_DATA = "lost-after-data"  # the connection, between the last octet of the message and the reply
+    LOCAL_ERROR = "local-error"  # a defect of ours, which says nothing of the server
 
 
 class Result(Word):
@@ -81,11 +85,13 @@ class Result(Word):
     TEMPFAILED = "tempfailed"
     REQUIRETLS_ABSENT = "requiretls-absent"
     SKIPPED = "skipped"
+    LOCAL_ERROR = "local-error"
 
 
 class Permission(Word):
-    """What may lead to cleartext."""
+    """What may lead to less: to a handshake without SNI, or to cleartext."""
 
+    WITHOUT_SNI = "without-sni"
     CLEARTEXT = "cleartext"
     RETRY = "retry"
     RETRY_AGAIN = "retry-again"
@@ -101,7 +107,8 @@ class Transition:
         clause: why.
         result: what the attempt ends with, or None where it goes on.
         permission: what has to be permitted for the state that follows to be `permitted` instead.
-        permitted: a state in cleartext; `CONNECT_IN_CLEAR` begins an attempt of its own.
+        permitted: a state in cleartext, or `CONNECT` for a handshake without SNI; a state that connects begins an
+            attempt of its own.
     """
 
     to: State
@@ -112,7 +119,7 @@ class Transition:
 
 
 def _ends(result: Result, clause: str, retry: Permission | None = None) -> Transition:
-    """The attempt is over; the next address follows, or the cleartext retry."""
+    """The attempt is over; the next address follows, or the retry in cleartext."""
     return Transition(State.NEXT, clause, result, retry, State.CONNECT_IN_CLEAR if retry else None)
 
 
@@ -120,6 +127,7 @@ _UNREACHABLE = _ends(Result.CONNECT_FAILED, "RFC 5321 section 5.1")
 _REFUSED = _ends(Result.TEMPFAILED, "RFC 5321 section 4.2.1")
 _LOST = _ends(Result.TEMPFAILED, "RFC 5321 section 3.8")
 _LOST_IN_TLS = _ends(Result.TEMPFAILED, "RFC 7672 section 2.2", Permission.RETRY_AGAIN)
+_LOCAL_ERROR = _ends(Result.LOCAL_ERROR, "RFC 3463 section 3.4")
 
 _TRANSACTION = {
     Event.DELIVERED: Transition(State.END, "RFC 5321 section 4.2.5", Result.DELIVERED),
@@ -128,6 +136,7 @@ _TRANSACTION = {
     Event.REJECTED: Transition(State.END, "RFC 5321 section 4.2.1", Result.REJECTED),
     # The server may have the message: no other is asked, and one more copy is all that a later try can do
     Event.LOST_AFTER_DATA: Transition(State.END, "RFC 5321 section 6.1", Result.TEMPFAILED),
+    Event.LOCAL_ERROR: Transition(State.END, "RFC 5321 section 6.1", Result.LOCAL_ERROR),  # the same
 }
 
 _ROWS: dict[State, dict[Event, Transition]] = {
@@ -148,6 +157,11 @@ _ROWS: dict[State, dict[Event, Transition]] = {
     State.STARTTLS: {
         Event.HANDSHAKE_DONE: Transition(State.VERIFY, "RFC 3207 section 4.1"),
         Event.STARTTLS_REFUSED: _ends(Result.STARTTLS_REFUSED, "RFC 7672 section 2.2", Permission.RETRY),
+        # Chance, as likely as want of TLS: a connection may be lost anywhere
+        Event.LOST: _ends(Result.STARTTLS_REFUSED, "RFC 7672 section 2.2", Permission.RETRY_AGAIN),
+        Event.HANDSHAKE_ALERT: Transition(
+            State.NEXT, "RFC 7435 section 3", Result.HANDSHAKE_FAILED, Permission.WITHOUT_SNI, State.CONNECT
+        ),
         Event.HANDSHAKE_FAILED: _ends(Result.HANDSHAKE_FAILED, "RFC 7672 section 2.2", Permission.RETRY),
         # An attack in the open: it is not answered with cleartext, but for what has to tell of it (RFC 8460 section 3)
         Event.INJECTED: _ends(Result.HANDSHAKE_FAILED, "RFC 3207 section 6", Permission.REPORT),
@@ -159,6 +173,8 @@ _ROWS: dict[State, dict[Event, Transition]] = {
     State.EHLO_IN_TLS: {
         Event.ACCEPTED: Transition(State.SEND, "RFC 5321 section 3.3"),
         Event.REQUIRETLS_ABSENT: _ends(Result.REQUIRETLS_ABSENT, "RFC 8689 section 4.2.1"),
+        # The server ended the handshake after we were done with it, or the connection within TLS: nobody can tell
+        Event.HANDSHAKE_FAILED: _ends(Result.HANDSHAKE_FAILED, "RFC 8460 section 4.3.3", Permission.RETRY_AGAIN),
         Event.REFUSED: _REFUSED,
         Event.LOST: _LOST_IN_TLS,
     },
@@ -178,7 +194,9 @@ _ROWS: dict[State, dict[Event, Transition]] = {
 }
 
 TRANSITIONS: dict[tuple[State, Event], Transition] = {
-    (state, event): transition for state, row in _ROWS.items() for event, transition in row.items()
+    (state, event): transition
+    for state, row in _ROWS.items()
+    for event, transition in {**row, Event.LOCAL_ERROR: row.get(Event.LOCAL_ERROR, _LOCAL_ERROR)}.items()
 }
 """Where every event leads that can happen in a state."""
 

@@ -2,6 +2,7 @@
 
 - Hosts in the order of the plan, addresses in the order of the host, until nobody is left to try.
 - What happens at one address, and where it leads, says `transitions`.
+- A defect of ours costs the attempt in which it shows, and nothing that is known already.
 - A policy that can not be fulfilled delays the mail, and is never a reason to return it (RFC 7672 section 2.2, RFC 8461
   section 5), unless the message itself requires TLS and no host satisfies that (RFC 8689 section 4.2.1).
 """
@@ -16,10 +17,10 @@ from attrs import define, field
 from mailtlspolicy.config import CleartextRetry
 from mailtlspolicy.delivery.conversation import Conversation
 from mailtlspolicy.delivery.outcome import Attempt, Disposition, Outcome, RecipientOutcome, Retry, Security
-from mailtlspolicy.delivery.transitions import IN_CLEAR, TRANSITIONS, Permission, Result, State, follow
+from mailtlspolicy.delivery.transitions import IN_CLEAR, TRANSITIONS, Event, Permission, Result, State
 from mailtlspolicy.hosts import SkipReason
 from mailtlspolicy.levels import Duty, TlsLevel
-from mailtlspolicy.mx import Undeliverable
+from mailtlspolicy.mx import Kind, Undeliverable
 from mailtlspolicy.plan_values import HostPlan, SkippedHost
 from mailtlspolicy.times import in_utc, later
 from mailtlspolicy.verdict import ResultType
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mailtlspolicy.config import Config
+    from mailtlspolicy.delivery.conversation import Ended
     from mailtlspolicy.delivery.message import Message
     from mailtlspolicy.effects import Program
     from mailtlspolicy.pkix import TrustStore
@@ -45,6 +47,9 @@ _STATUS = {
 }
 _WITHOUT_REQUIRETLS, _WITHOUT_TLS = "5.7.30", "5.7.10"
 
+# What an event may lead to where TLS has failed, and nothing else
+_TLS_FAILED = {Permission.WITHOUT_SNI, Permission.RETRY, Permission.RETRY_AGAIN}
+
 _UNREACHABLE = Undeliverable("transient", "no-hosts", "4.4.4")  # a plan made by hand, without an address
 _NOTIFICATION_WAITS = Undeliverable("transient", "requiretls-unmet", "4.7.5")  # RFC 8689 section 5
 
@@ -58,10 +63,11 @@ _REQUIRETLS_FAILURES = {
 }
 
 # RFC 8460 section 4.3.1
-_RESULT_TYPES = {
+_RESULT_TYPES: dict[Result, ResultType | None] = {
     Result.STARTTLS_ABSENT: ResultType.STARTTLS_NOT_SUPPORTED,
     Result.STARTTLS_REFUSED: ResultType.STARTTLS_NOT_SUPPORTED,
     Result.HANDSHAKE_FAILED: ResultType.VALIDATION_FAILURE,
+    Result.LOCAL_ERROR: None,
 }
 
 
@@ -73,6 +79,7 @@ def deliver(
     config: Config,
     trust: TrustStore | None,
     before: Outcome | None = None,
+    ehlo_name: str | None = None,
 ) -> Program[Outcome]:
     """Try to deliver a message by a plan (the program behind `Engine.deliver`).
 
@@ -83,6 +90,7 @@ def deliver(
         config: what the operator chose.
         trust: the PKIX trust anchors.
         before: the outcome of the try before, of this message or of another to this domain.
+        ehlo_name: the name by which this system greets servers, where that is known; see `own_names`.
 
     Raises:
         ValueError: `now` is naive, the plan is for a message of other wishes, or it demands PKIX without trust anchors.
@@ -93,7 +101,7 @@ def deliver(
         raise ValueError("the plan was made for a message of other wishes (requiretls, tls_optional, tls_report)")
     if trust is None and any(Duty.PKIX in host.requires for host in plan.usable_hosts):
         raise ValueError("the plan wants certificates that PKIX trusts, and there are no trust anchors")
-    return (yield from _Walk(plan, message, in_utc(now), config, trust, before).run())
+    return (yield from _Walk(plan, message, in_utc(now), config, trust, before, ehlo_name).run())
 
 
 @define
@@ -104,6 +112,7 @@ class _Walk:
     config: Config
     trust: TrustStore | None
     before: Outcome | None
+    ehlo_name: str | None
     attempts: list[Attempt] = field(factory=list)
     settled: dict[str, RecipientOutcome] = field(factory=dict)
     waiting: dict[str, RecipientOutcome] = field(factory=dict)
@@ -127,48 +136,62 @@ class _Walk:
         return self._outcome()
 
     def _try_host(self, host: HostPlan) -> Program[State]:
-        """Try the addresses of a host, one of them a second time in cleartext if that is due."""
+        """Try the addresses of a host; again without SNI, and one of them in cleartext, where that is due."""
         retried = False
         for address in host.addresses:
             state = State.CONNECT_IN_CLEAR if host.level is TlsLevel.NONE else State.CONNECT
+            again = False
             while state not in {State.NEXT, State.END}:
                 if self.connections >= self.config.max_attempts:
                     self.cut_short = True
                     return State.END
                 after_tls = state is State.CONNECT_IN_CLEAR and host.level is not TlsLevel.NONE
                 retried = retried or after_tls
-                talk = Conversation(host, address, self.now, self.trust, self.message, self.left, after_tls)
+                talk = Conversation(
+                    host=host,
+                    address=address,
+                    now=self.now,
+                    trust=self.trust,
+                    message=self.message,
+                    left=self.left,
+                    after_tls=after_tls,
+                    own_names=own_names(self.plan, host, self.ehlo_name),
+                    without_sni=again,
+                )
                 named = self.before is not None and host.host in self.before.cleartext_retry
                 allowed = permissions(
                     host, self.config.cleartext_retry, named=named, retried=retried, report=self.message.tls_report
                 )
                 state = yield from self._attempt(talk, state, allowed)
+                again = True
             if state is State.END:
                 return state
         return State.NEXT
 
-    def _attempt(self, talk: Conversation, state: State, permissions: set[Permission]) -> Program[State]:
+    def _attempt(self, talk: Conversation, state: State, allowed: set[Permission]) -> Program[State]:
         """Hold one conversation; return the state in which the walk goes on."""
-        host, result = talk.host, None
+        host = talk.host
         self.connections += 1
-        while result is None:
-            was = state
-            if was in IN_CLEAR and not host.cleartext:
-                raise AssertionError("the automaton led to cleartext where it is forbidden")
-            event = yield from talk.step(was)
-            state, result = follow(was, event, permissions)
-        yield from talk.close()
+        if self.connections >= self.config.max_attempts:
+            allowed.discard(Permission.WITHOUT_SNI)  # so that this attempt is the one that counts
+        ended = yield from talk.hold(state, allowed)
+        assert ended.result is not None
+        failed_for = TRANSITIONS[ended.state, ended.event].permission
         if talk.after_tls:
             self.cleartext_retry[host.host] = True
-        elif host.cleartext and TRANSITIONS[was, event].permission in {Permission.RETRY, Permission.RETRY_AGAIN}:
+        elif host.cleartext and failed_for in _TLS_FAILED and ended.to is not State.CONNECT:
             self.cleartext_retry.setdefault(host.host, False)
-        self._note(talk, result, cleartext=was in IN_CLEAR)
-        return state
+        self._note(talk, ended, ended.result)
+        return ended.to
 
-    def _note(self, talk: Conversation, result: Result, *, cleartext: bool) -> None:
+    def _note(self, talk: Conversation, ended: Ended, result: Result) -> None:
         """Write down what became of an attempt."""
-        host, delivered = talk.host, result is Result.DELIVERED
-        status = None if delivered else _STATUS.get(result, talk.status)
+        host, cleartext, delivered = talk.host, ended.state in IN_CLEAR, result is Result.DELIVERED
+        # where TLS is not required, a connection lost on STARTTLS is no more than that
+        is_lost = host.cleartext and ended.event is Event.LOST
+        status = None if delivered else talk.status if is_lost else _STATUS.get(result, talk.status)
+        # the attempt without SNI counts in its place (RFC 7435 section 3)
+        is_replaced = ended.to is State.CONNECT
         self.attempts.append(
             Attempt(
                 host=host.host,
@@ -177,7 +200,7 @@ class _Walk:
                 cleartext=cleartext,
                 security=security(self.plan, host, talk.verdict) if delivered else None,
                 status=status,
-                tlsrpt=_result_type(talk, result, cleartext=cleartext),
+                tlsrpt=None if is_replaced else _result_type(talk, result, cleartext=cleartext),
                 verdict=talk.verdict,
                 source=talk.source,
                 helo=talk.helo,
@@ -210,7 +233,7 @@ class _Walk:
             outcome=outcome,
             at=self.now,
             host=settling[-1].host,
-            security=max(securities, key=list(Security).index) if delivered else None,
+            security=max(securities, key=list(Security).index, default=None) if delivered else None,
             status=settling[0].status,
             attempts=tuple(self.attempts),
             recipients=entries,
@@ -255,7 +278,9 @@ class _Walk:
 def permissions(
     host: HostPlan, choice: CleartextRetry, *, named: bool, retried: bool = False, report: bool = False
 ) -> set[Permission]:
-    """What may lead to cleartext at a host: nothing, unless its level allows it (RFC 7672 section 2.2).
+    """What may lead to less at a host: nothing, unless its level allows cleartext (RFC 7672 section 2.2).
+
+    Where cleartext is allowed TLS without SNI comes before it, whatever the operator chose (RFC 7435 section 3).
 
     Args:
         host: the host.
@@ -268,11 +293,22 @@ def permissions(
         return set()
     if report and not retried:
         return set(Permission)
+    always = {Permission.WITHOUT_SNI, Permission.CLEARTEXT}
     if retried or choice is CleartextRetry.NEVER:
-        return {Permission.CLEARTEXT}
+        return always
     if named:
-        return {Permission.CLEARTEXT, Permission.RETRY, Permission.RETRY_AGAIN}
-    return {Permission.CLEARTEXT, Permission.RETRY} if choice is CleartextRetry.NOW else {Permission.CLEARTEXT}
+        return always | {Permission.RETRY, Permission.RETRY_AGAIN}
+    return always | {Permission.RETRY} if choice is CleartextRetry.NOW else always
+
+
+def own_names(plan: Plan, host: HostPlan, ehlo_name: str | None) -> frozenset[str]:
+    """The names of this system, none of which the server of a host may bear (RFC 5321 section 5.1).
+
+    None where the operator has chosen the server: what he hands to a relay on this system comes back to nobody.
+    """
+    if plan.next_hop.kind not in {Kind.DOMAIN, Kind.STATIC}:
+        return frozenset()
+    return frozenset(host.config.own_names) | ({ehlo_name.lower()} if ehlo_name else set())
 
 
 def security(plan: Plan, host: HostPlan, verdict: Verdict | None) -> Security:
