@@ -23,12 +23,12 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from mailtlspolicy import Config, HostPlan, NextHop, World
-from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.hosts import SkipReason, TlsaOutcome
 from mailtlspolicy.plan import LEVELS
 from mailtlspolicy.plan_values import Skip
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.verdict import Failure
 from tests.differential.compare import EXCEPTIONS
 from tests.lab import delivery_scenarios

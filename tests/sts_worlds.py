@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from mailtlspolicy import World
-from mailtlspolicy.effects import FetchFailure
 from mailtlspolicy.engine import AsyncEngine, keep_order
 from mailtlspolicy.fetching import AsyncResponse
 from mailtlspolicy.stores import AsyncMemoryStore
 from mailtlspolicy.sts import Policy, parse_policy
+from mailtlspolicy.sts.effects import FetchFailure
 from tests.sessions import AsyncConnections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mailtlspolicy import Config
-    from mailtlspolicy.effects import Answer, Fetch, Lookup, LookupFailure
+    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.fetching import Response
     from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
     from mailtlspolicy.sts import Entry
+    from mailtlspolicy.sts.effects import Fetch
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 URL = "https://mta-sts.c.test/.well-known/mta-sts.txt"

@@ -26,18 +26,9 @@ from mailtlspolicy.adapters.https import (
     policy_context,
 )
 from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
-from mailtlspolicy.effects import (
-    Answer,
-    FailureKind,
-    Fetch,
-    Fetched,
-    FetchFailure,
-    FetchFailureKind,
-    Lookup,
-    LookupFailure,
-    RecordType,
-)
+from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
+from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind
 from tests import webpki
 
 if TYPE_CHECKING:

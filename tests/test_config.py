@@ -49,6 +49,8 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("max_name_constraint_checks", "3", 3),
     ("max_policy_octets", "3", 3),
     ("max_fetch_seconds", "3", 3),
+    ("max_plan_seconds", "3", 3),
+    ("max_delivery_seconds", "3", 3),
     ("max_attempts", "3", 3),
 ]
 

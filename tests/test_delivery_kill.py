@@ -20,6 +20,7 @@ from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.adapters.tls import client_context
 from mailtlspolicy.delivery import Disposition, Result, deliver
 from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
+from tests.driving import at
 from tests.smtp_server import Blocking, Receiver, SmtpServer
 from tests.tls_server import credentials
 
@@ -61,8 +62,8 @@ class Place:
         addresses = tuple(server.address for server in servers)
         host = HostPlan(host="mx.client.example", level=level, addresses=addresses, port=self.first.port)
         plan = Plan(next_hop=NextHop.parse("client.example"), mx_secure=True, hosts=(host,))
-        program = deliver(plan, message, now=NOW, config=config, trust=None, before=before)
-        outcome = drive(program, self.perform)
+        program = deliver(plan.next_hop, message, plan=plan, config=config, trust=None, before=before)
+        outcome = drive(program, at(self.perform))
         for server in servers:
             server.settle()
         return outcome

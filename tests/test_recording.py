@@ -26,17 +26,11 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import (
-    Answer,
-    Fetch,
-    Lookup,
-    LookupFailure,
-    RecordType,
-    StoreFailure,
-)
+from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType
 from mailtlspolicy.fetching import Response
 from mailtlspolicy.recording import Recorder
 from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.sts.effects import Fetch, StoreFailure
 from tests.sessions import look
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from attrs import evolve
 
 from mailtlspolicy import Config, Outcome, Plan, World
 from mailtlspolicy.delivery import Disposition, RecipientOutcome
-from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.rendering import (
     check_text,
     discovery_lines,
@@ -22,6 +21,7 @@ from mailtlspolicy.rendering import (
     report_text,
 )
 from mailtlspolicy.sts import Entry, Mode, Policy, StsFailure, parse_policy
+from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.sts.examine import Examination
 from mailtlspolicy.sts.refresh import RefreshFailure, RefreshReport
 from mailtlspolicy.sts.values import Discovery, FetchResult, RecordSearch, Source

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from mailtlspolicy.adapters import sqlite
 from mailtlspolicy.adapters.sqlite import AsyncSqliteStore, SqliteStore
 from mailtlspolicy.conformance import STORE_CHECKS, EventLoopThread, OpenStore
-from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.stores import (
     MAX_ENTRY_OCTETS,
     AsyncMemoryStore,
@@ -37,6 +36,7 @@ from mailtlspolicy.stores import (
     encode_entry,
 )
 from mailtlspolicy.sts.cache import MAX_FAILED, Entry, StsFailure
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
 
 if TYPE_CHECKING:

@@ -14,17 +14,7 @@ import pytest
 from attrs import evolve, field, frozen
 
 from mailtlspolicy import AsyncEngine, Config, Engine, HostPlan, NextHop, Plan, World
-from mailtlspolicy.effects import (
-    Answer,
-    Fetch,
-    Fetched,
-    FetchFailure,
-    FetchFailureKind,
-    LoadPolicy,
-    Lookup,
-    RecordType,
-    StoreFailure,
-)
+from mailtlspolicy.effects import Answer, Lookup, RecordType
 from mailtlspolicy.engine import keep_order
 from mailtlspolicy.fetching import AsyncResponse, Response, fetch_whole, fetch_whole_async
 from mailtlspolicy.mx import Undeliverable
@@ -32,6 +22,7 @@ from mailtlspolicy.plan import plan
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts import Entry, StsFailure
 from mailtlspolicy.sts.cache import BACK_OFF, TOUCH
+from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind, LoadPolicy, StoreFailure
 from mailtlspolicy.sts.values import Discovery, Source
 from mailtlspolicy.vectors import load
 from mailtlspolicy.verdict import ResultType

@@ -9,16 +9,15 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailtlspolicy import Config, World
-from mailtlspolicy.effects import Fetch, FetchFailure, FetchFailureKind, Lookup, PolicyPage, StoreFailure
-from mailtlspolicy.engine import REFRESHED_AT_ONCE
+from mailtlspolicy import AsyncEngine, Config, World
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts import Entry, StsFailure
 from mailtlspolicy.sts.cache import BACK_OFF, MAX_AHEAD, FailedFetch
+from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode
 from mailtlspolicy.sts.refresh import (
     DISUSE,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailtlspolicy import NextHop
+    from mailtlspolicy.effects import Lookup
     from mailtlspolicy.fetching import Response
 
 MONTH = 2_592_000
@@ -51,7 +51,7 @@ def entry_of(age: timedelta = DAY, *, mode: str = "enforce", max_age: int = MONT
 
 def test_the_limits_are_these() -> None:
     assert (INTERVAL, MAX_PAUSE, DISUSE) == (DAY, DAY / 4, 60 * DAY)
-    assert REFRESHED_AT_ONCE == 16
+    assert fields(AsyncEngine).refreshed_at_once.default == 16
 
 
 # --- when

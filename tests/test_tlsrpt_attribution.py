@@ -38,6 +38,7 @@ from mailtlspolicy.tlsrpt import Judgement, PolicyType, Session, policy_domain, 
 from mailtlspolicy.tlsrpt.attribution import MAX_TLS_ERROR
 from mailtlspolicy.verdict import Failure, ResultType
 from tests.authority import NOW
+from tests.driving import at
 from tests.walking import (
     GO,
     GREETING,
@@ -630,7 +631,7 @@ def test_the_facts_of_a_session_come_from_the_connector() -> None:
     connected = Connected(object(), Reply(220, ("greeting.test ESMTP",)), "2001:db8::5")
     effects = Loopback(connected, Reply(250, ("said.test hello", "STARTTLS")), broken, None)
     plan = plan_of(host(TlsLevel.ENCRYPT))
-    outcome = drive(deliver(plan, TWO, now=NOW, config=Config(), trust=TRUST), effects)
+    outcome = drive(deliver(plan.next_hop, TWO, plan=plan, config=Config(), trust=TRUST), at(effects))
     ((judgement,),) = survives(outcome)
     ours, unusable = sorted(judgement.failures, key=lambda details: str(details.failure_reason_code))
     assert unusable.failure_reason_code == "no-usable-records"

@@ -20,8 +20,9 @@ from tests.abnf import is_tlsrpt_record
 from tests.sts_worlds import async_engine
 
 if TYPE_CHECKING:
-    from mailtlspolicy.effects import Answer, Fetch, FetchFailure, Lookup, LookupFailure
+    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.fetching import Response
+    from mailtlspolicy.sts.effects import Fetch, FetchFailure
 
 # --- the grammar, of which `tests.abnf` has another reading
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,6 @@ from tests.walking import (
     REQUIRED,
     RIGHT,
     TOO_MANY,
-    TRUST,
     TRY_LATER,
     TWO,
     UNKNOWN,
@@ -570,17 +569,11 @@ def test_the_address_counts_whatever_happens_at_the_next_host() -> None:
     assert outcome.retry.same_address is True
 
 
-def test_a_naive_time_is_refused_before_anything_is_done() -> None:
-    naive = datetime(2026, 1, 1)  # noqa: DTZ001
-    with pytest.raises(ValueError, match="aware"):
-        drive(deliver(plan_of(host(TlsLevel.MAY, A)), MESSAGE, now=naive, config=Config(), trust=TRUST), told())
-
-
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_plan_that_wants_pkix_is_refused_without_anchors(level: TlsLevel) -> None:
     for first in (level, TlsLevel.MAY):
         plan = plan_of(host(first, A), host(level, B, name=NAMES[1]))
-        program = deliver(plan, MESSAGE, now=NOW, config=Config(), trust=None)
+        program = deliver(plan.next_hop, MESSAGE, plan=plan, config=Config(), trust=None)
         if level is TlsLevel.SECURE:
             with pytest.raises(ValueError, match="anchors"):
                 drive(program, told())

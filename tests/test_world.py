@@ -22,21 +22,11 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import (
-    Answer,
-    FailureKind,
-    Fetch,
-    Fetched,
-    FetchFailure,
-    FetchFailureKind,
-    Lookup,
-    LookupFailure,
-    Mx,
-    RecordType,
-)
+from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.fetching import fetch_whole
 from mailtlspolicy.pem import certificate_to_pem
 from mailtlspolicy.sts import Entry, StsFailure, parse_policy
+from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind
 from tests.sessions import look
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from mailtlspolicy.delivery.session import (
     Trouble,
 )
 from mailtlspolicy.delivery.walk import deliver
+from mailtlspolicy.effects import Moment, Now
 from mailtlspolicy.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.plan_values import Skip
@@ -105,6 +106,8 @@ class Network:
     sessions: list[Session] = field(factory=list)
 
     def __call__(self, effect: Any) -> Any:
+        if isinstance(effect, Now):
+            return Moment(NOW, 0.0)
         if isinstance(effect, Connect):
             assert not [session for session in self.sessions if not session.is_closed], "two sessions at once"
             session = Session(effect)
@@ -144,7 +147,7 @@ class Network:
     ) -> Outcome:
         """Deliver over this network; every session is ended, once."""
         config = Config(**settings)
-        program = deliver(plan, message, now=NOW, config=config, trust=TRUST, before=before)
+        program = deliver(plan.next_hop, message, plan=plan, config=config, trust=TRUST, before=before)
         outcome = drive(program, self)
         assert all(session.is_closed for session in self.sessions)
         assert not isinstance(self.choose, Told) or not self.choose.left, "the walk ended before that was asked"

@@ -14,16 +14,14 @@ from mailtlspolicy.delivery.conversation import Conversation
 from mailtlspolicy.delivery.outcome import Security
 from mailtlspolicy.delivery.transitions import IN_CLEAR, Permission, State, follow
 from mailtlspolicy.delivery.walk import own_names, permissions, security
-from mailtlspolicy.effects import together
+from mailtlspolicy.effects import in_turn
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.plan_values import HostPlan, Plan
-from mailtlspolicy.times import in_utc
 from mailtlspolicy.verdict import Verdict
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from mailtlspolicy.effects import Program
     from mailtlspolicy.pkix import TrustStore
@@ -127,31 +125,24 @@ class Check:
 
 
 def check(
-    plan: Plan, *, now: datetime, trust: TrustStore | None, at_once: int, ehlo_name: str | None = None
+    plan: Plan, *, trust: TrustStore | None, at_once: int | None = None, ehlo_name: str | None = None
 ) -> Program[Check]:
     """Look at every address of every usable host of a plan.
 
     Args:
         plan: the plan.
-        now: an aware time, at which certificates have to be valid.
         trust: the PKIX trust anchors.
-        at_once: how many servers are looked at side by side.
+        at_once: how many servers are looked at side by side; None for any number.
         ehlo_name: the name by which this system greets servers, where that is known.
-
-    Raises:
-        ValueError: `now` is naive.
     """
-    look = _Look(plan, in_utc(now), trust, ehlo_name)
+    look = _Look(plan, trust, ehlo_name)
     looks: list[Program[CheckedServer]] = []
     for host in plan.hosts:
         if isinstance(host, HostPlan):
             looks += [look.at(host, address) for address in host.addresses]
         else:
             looks.append(_skip(host.host, str(host.skip.reason)))
-    servers: list[CheckedServer] = []
-    for start in range(0, len(looks), at_once):
-        servers += yield from together(*looks[start : start + at_once])
-    return Check(plan, tuple(servers))
+    return Check(plan, (yield from in_turn(looks, at_once)))
 
 
 def _skip(host: str, reason: str) -> Program[CheckedServer]:
@@ -164,14 +155,13 @@ class _Look:
     """What looks at the servers of a plan have in common."""
 
     plan: Plan
-    now: datetime
     trust: TrustStore | None
     ehlo_name: str | None
 
     def at(self, host: HostPlan, address: str, *, without_sni: bool = False) -> Program[CheckedServer]:
         """Hold the beginning of a conversation, up to where mail would be sent or cleartext begin."""
         names = own_names(self.plan, host, self.ehlo_name)
-        talk = Conversation(host, address, self.now, self.trust, own_names=names, without_sni=without_sni)
+        talk = Conversation(host, address, self.trust, own_names=names, without_sni=without_sni)
         allowed = permissions(host, host.config.cleartext_retry, named=True)  # now, or in the next try
         ended = yield from talk.hold(State.CONNECT, allowed & {Permission.WITHOUT_SNI}, last=State.EHLO_IN_TLS)
         if ended.to is State.CONNECT:

@@ -26,7 +26,6 @@ from mailtlspolicy.adapters.tls import system_trust_store
 from mailtlspolicy.config import Config, Sts
 from mailtlspolicy.delivery import Disposition
 from mailtlspolicy.drivers import drive
-from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.pem import certificates_from_pem
@@ -41,6 +40,7 @@ from mailtlspolicy.rendering import (
     report_text,
     verdict_text,
 )
+from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.times import from_iso
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.tlsrpt import Aggregates, Report

@@ -168,6 +168,9 @@ class Config:
         max_name_constraint_checks: comparisons of a name with a name constraint in one verification.
         max_policy_octets: octets of an MTA-STS policy; a longer one is a failed fetch.
         max_fetch_seconds: seconds that the fetch of a policy may take, from lookup to last octet.
+        max_plan_seconds: elapsed seconds that all lookups and the fetch of a plan have together. A host whose lookups
+            are not done by then is skipped, a policy that is not there by then could not be had.
+        max_delivery_seconds: elapsed seconds after which one try to deliver a message is given up; it is deferred.
         max_attempts: connections made in one try to deliver a message.
     """
 
@@ -200,6 +203,9 @@ class Config:
     max_name_constraint_checks: int = _limit(65_536)  # a hundred names against hundreds of constraints
     max_policy_octets: int = _limit(65_536)  # RFC 8461 section 3.3 suggests 64 kilobytes
     max_fetch_seconds: int = _limit(60)  # RFC 8461 section 3.3 suggests one minute
+    # A minute for a policy host, and as much for what comes before it
+    max_plan_seconds: int = _limit(120)
+    max_delivery_seconds: int = _limit(3600)  # twelve servers that answer at the end of a five-minute limit
     max_attempts: int = _limit(20)  # RFC 5321 section 5.1 wants at least two addresses tried; Postfix takes five
 
     @ip_versions.validator

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import evolve
 
-from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.cache import MAX_AHEAD, MAX_FAILED, Entry, FailedFetch, StsFailure, merge
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
 
 if TYPE_CHECKING:

@@ -1,29 +1,44 @@
-"""What a program asks of the world, what it is told, and the two helpers that compose programs.
+"""What a program asks of the world, what it is told, and how programs are composed.
 
-A **program** is a generator that yields a batch of effects and is sent a batch of results of the same length and order.
-It never does I/O itself. A failure of the outside world is a result (`LookupFailure`), never an exception.
+A **program** is a generator: it yields an effect, which says what it needs to know or wants done, and is sent the
+result. It never does I/O itself; whoever drives it (`drivers`, or any loop of the caller's) performs the effects with
+whatever he has. So a program reads from top to bottom like the RFC that it follows, and the same program runs with
+threads, under any event loop, over a static world, or by hand.
+
+- `ask` yields one effect and returns its result, typed and checked.
+- `together` yields a `Fork`: programs that each advance on their own, however slow another is.
+- A failure of the outside world is a result (`LookupFailure`), never an exception. What is raised where an effect is
+  performed, a cancellation for one, is thrown into the program, which then ends; what it still yields on the way, to
+  close what it had opened, is performed. `GeneratorExit` ends it without another word.
 
 >>> def addresses(name):
 ...     answer = yield from ask(Lookup(name, RecordType.A))
 ...     return answer.records
 >>> program = addresses("mx.example")
->>> program.send(None)
-(Lookup(name='mx.example', rdtype=<RecordType.A: 'A'>),)
+>>> question = program.send(None)
+>>> question
+Lookup(name='mx.example', rdtype=<RecordType.A: 'A'>)
+>>> try:
+...     program.send(Answer(question, secure=True, records=("192.0.2.1",)))
+... except StopIteration as stop:
+...     stop.value
+('192.0.2.1',)
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, overload
 
 from attrs import frozen
 
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
-    # the types alone: layers that stand above this one
-    from mailtlspolicy.sts.cache import Entry
-    from mailtlspolicy.tlsa import Tlsa
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from mailtlspolicy.tlsa import Tlsa  # the type alone: a layer that stands above this one
 
 _R = TypeVar("_R")
 _T = TypeVar("_T")
@@ -33,14 +48,89 @@ _U = TypeVar("_U")
 MAX_TTL = 2**31 - 1  # seconds (RFC 2181 section 8)
 
 
+class OwnFailure(Word):
+    """Why an effect was not performed, or not to its end, for a reason of this system's own."""
+
+    LOCAL = "local"  # a thread, a descriptor, memory or the like was wanting
+    OVERDUE = "overdue"  # the time that the operator gives it was up
+
+
 class Effect(Generic[_R]):
-    """Something a program wants to know or have done; `_R` is the type of the result."""
+    """Something a program wants to know or have done; `_R` is the type of the result.
+
+    Attributes:
+        performer: which injected part performs it, for people.
+        answers: the classes of its results; `ask` lets no other through.
+        is_fenced: what `drivers.OWN_ERRORS` are raised by its performer are a result, which `own_failure` makes.
+        is_timed: it is given up when the time of a `Fork` is up, with the result that `own_failure` makes.
+    """
 
     __slots__ = ()
+    performer: ClassVar[str]
+    answers: ClassVar[tuple[type, ...]]
+    is_fenced: ClassVar[bool] = False
+    is_timed: ClassVar[bool] = False
+
+    def own_failure(self, why: OwnFailure, detail: str) -> _R:
+        """The result where this system is the reason that there is none."""
+        raise AssertionError(f"{type(self).__name__} has no failure")
 
 
-Program: TypeAlias = Generator[tuple[Effect[Any], ...], Sequence[Any], _T]
-"""A generator that yields batches of effects, is sent batches of their results and returns a `_T`."""
+Program: TypeAlias = Generator[Effect[Any], Any, _T]
+"""A generator that yields effects, is sent the result of each, and returns a `_T`."""
+
+
+class BrokenContract(TypeError):  # noqa: N818  # the name says what happened
+    """An injected part answered an effect with what is no answer to it: a defect of that part.
+
+    Attributes:
+        outcome: where a message was being delivered, its `Outcome` as far as it had come; else None. What that calls
+            delivered is delivered.
+    """
+
+    def __init__(self, performer: str, effect: Effect[Any], why: str) -> None:
+        super().__init__(f"the {performer} answered {effect!r:.200} with {why}")
+        self.outcome: Any = None
+
+
+@frozen
+class Fork(Effect["tuple[Any, ...]"]):
+    """Programs to be run each on its own; the result is what they return, in their order.
+
+    Attributes:
+        programs: the programs, not started.
+        at_once: how many of them may be under way at the same time; None for any number.
+        seconds: the (elapsed) time that they have together, None for no limit. What is not done by then is
+            answered by `Effect.own_failure`, and they go on to their end with that.
+    """
+
+    performer = "driver"
+    answers = (tuple,)
+
+    programs: tuple[Program[Any], ...]
+    at_once: int | None = None
+    seconds: float | None = None
+
+
+@frozen
+class Moment:
+    """A reading of the clock.
+
+    Attributes:
+        wall: the aware time, in UTC.
+        elapsed: seconds on a clock that is never put back; only differences mean something.
+    """
+
+    wall: datetime
+    elapsed: float
+
+
+@frozen
+class Now(Effect[Moment]):
+    """What time it is."""
+
+    performer = "clock"
+    answers = (Moment,)
 
 
 class RecordType(Word):
@@ -66,8 +156,15 @@ class Mx:
 class Lookup(Effect["Answer | LookupFailure"]):
     """A DNS question of class IN; `name` is absolute, without the final dot, and no search list applies to it."""
 
+    performer = "resolver"
+    is_fenced = is_timed = True
+
     name: str
     rdtype: RecordType
+
+    def own_failure(self, why: OwnFailure, detail: str) -> Answer | LookupFailure:
+        """A failure that says nothing of the domain."""
+        return LookupFailure(self, FailureKind(why), detail)
 
 
 @frozen
@@ -113,6 +210,13 @@ class FailureKind(Word):
     MALFORMED = "malformed"
     LOOP = "loop"
     NETWORK = "network"
+    LOCAL = "local"
+    OVERDUE = "overdue"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the reason is this system's own, so that the failure says nothing of the domain."""
+        return self in {FailureKind.LOCAL, FailureKind.OVERDUE}
 
 
 @frozen
@@ -124,127 +228,18 @@ class LookupFailure:
     detail: str = ""
 
 
-@frozen
-class Fetch(Effect["Fetched | FetchFailure"]):
-    """A policy to be fetched by HTTPS GET, which RFC 8461 section 3.3 surrounds with conditions.
-
-    The certificate is valid for the policy host by a DNS-ID, and the SNI is that name; no redirect is followed, no
-    HTTP cache used.
-
-    Attributes:
-        policy_host: the host to be asked, and the name for SNI and certificate.
-        max_octets: a longer body is a failure.
-        max_seconds: the time for all of it: lookups, connection, response.
-    """
-
-    policy_host: str
-    max_octets: int
-    max_seconds: int
-
-    @property
-    def url(self) -> str:
-        """The URL (RFC 8461 section 3.2)."""
-        return f"https://{self.policy_host}/.well-known/mta-sts.txt"
-
-
-@frozen
-class Fetched:
-    """An HTTPS response, whatever its status, from a host with a valid certificate.
-
-    Attributes:
-        status: the HTTP status code.
-        content_type: the Content-Type header as received, or None without one.
-        body: the whole body, within the limits of the `Fetch`.
-    """
-
-    status: int
-    content_type: str | None
-    body: bytes
-
-
-class FetchFailureKind(Word):
-    """Why there is no HTTPS response. The first three are errors of the certificate, which reports keep apart."""
-
-    CERTIFICATE_EXPIRED = "certificate-expired"
-    CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
-    CERTIFICATE_NOT_TRUSTED = "certificate-not-trusted"
-    DNS = "dns-error"
-    ADDRESS = "address-refused"
-    CONNECT = "connect-failed"
-    TLS = "tls-failed"
-    HTTP = "http-error"
-    TOO_LONG = "body-too-long"
-    TIMEOUT = "timeout"
-
-    @property
-    def is_webpki(self) -> bool:
-        """Whether the certificate is to blame (RFC 8460 section 4.3.2.2, `sts-webpki-invalid`)."""
-        return self.startswith("certificate-")
-
-
-@frozen
-class FetchFailure:
-    """There is no response, or not all of it."""
-
-    kind: FetchFailureKind
-    detail: str = ""
-
-
-@frozen
-class StoreFailure:
-    """A policy store that could not be read or written, or holds something that is no entry."""
-
-    detail: str
-
-
-@frozen
-class LoadPolicy(Effect["Entry | StoreFailure | None"]):
-    """What the policy store has of a policy domain."""
-
-    domain: str
-
-
-@frozen
-class StorePolicy(Effect["StoreFailure | None"]):
-    """Write an entry, merged with what the store has by then (`sts.cache.merge`)."""
-
-    domain: str
-    entry: Entry
-
-
-@frozen
-class DropPolicy(Effect["StoreFailure | None"]):
-    """Remove an entry, unless the store has another by then."""
-
-    domain: str
-    entry: Entry
-
-
-@frozen
-class ListPolicies(Effect["PolicyPage | StoreFailure"]):
-    """Some entries of the store, those after a cursor; "" stands for the beginning."""
-
-    cursor: str = ""
-
-
-@frozen
-class PolicyPage:
-    """Some entries of a policy store.
-
-    Attributes:
-        entries: policy domains and their entries; what is unreadable is left out and named in `failures`.
-        cursor: stands for the next page, or None after the last.
-        failures: domains whose entry is unreadable, and why.
-    """
-
-    entries: tuple[tuple[str, Entry], ...]
-    cursor: str | None = None
-    failures: tuple[tuple[str, StoreFailure], ...] = ()
+Lookup.answers = Answer, LookupFailure
 
 
 def ask(effect: Effect[_R]) -> Program[_R]:
-    """Yield one effect and return its result, typed."""
-    (result,) = yield (effect,)
+    """Yield one effect and return its result, typed.
+
+    Raises:
+        BrokenContract: what was sent is no answer to it.
+    """
+    result = yield effect
+    if not isinstance(result, effect.answers):
+        raise BrokenContract(effect.performer, effect, f"{type(result).__name__}: {result!r:.80}")
     return cast("_R", result)
 
 
@@ -257,26 +252,16 @@ def together(*programs: Program[_T]) -> Program[tuple[_T, ...]]: ...
 
 
 def together(*programs: Program[Any]) -> Program[tuple[Any, ...]]:
-    """Step programs side by side, so that n of them cost one batch a step and not n; return their results in order."""
-    returned: dict[int, Any] = {}
-    waiting: dict[int, tuple[Effect[Any], ...]] = {}
+    """Run programs each on its own, so that none waits for another's effects; return their results in order."""
+    return (yield from ask(Fork(programs)))
 
-    def step(index: int, results: Sequence[Any] | None) -> None:
-        try:
-            waiting[index] = programs[index].send(cast("Any", results))
-        except StopIteration as stop:
-            returned[index] = stop.value
 
-    for index in range(len(programs)):
-        step(index, None)
-    while waiting:
-        batches = dict(sorted(waiting.items()))
-        waiting.clear()
-        results = yield tuple(effect for batch in batches.values() for effect in batch)
-        if len(results) != sum(map(len, batches.values())):
-            raise ValueError("a batch of effects was answered by a batch of another length")
-        start = 0
-        for index, batch in batches.items():
-            step(index, results[start : start + len(batch)])
-            start += len(batch)
-    return tuple(returned[index] for index in range(len(programs)))
+def in_turn(programs: Iterable[Program[_T]], at_once: int | None) -> Program[tuple[_T, ...]]:
+    """As `together`, with no more than a number of them under way where each takes a descriptor, say."""
+    return (yield from ask(Fork(tuple(programs), at_once)))
+
+
+def within(seconds: float, program: Program[_T]) -> Program[_T]:
+    """Run a program that has a limited time; see `Fork.seconds`."""
+    (result,) = yield from ask(Fork((program,), seconds=seconds))
+    return cast("_T", result)

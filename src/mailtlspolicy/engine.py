@@ -7,25 +7,28 @@ state beside its policy store, and may be shared among threads or tasks as far a
 from __future__ import annotations
 
 import random
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
+from attrs.validators import ge
 
 from mailtlspolicy.check import check
 from mailtlspolicy.config import Config, Sts
-from mailtlspolicy.delivery.session import Close, Connect, Connected, Ehlo, StartTls, Transmit
+from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
 from mailtlspolicy.delivery.walk import deliver
-from mailtlspolicy.drivers import adrive, drive
-from mailtlspolicy.effects import DropPolicy, Fetch, ListPolicies, LoadPolicy, Lookup, StorePolicy, ask, together
+from mailtlspolicy.drivers import OWN_ERRORS, adrive, drive
+from mailtlspolicy.effects import BrokenContract, Lookup, Moment, Now, OwnFailure
 from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
-from mailtlspolicy.mx import NextHop
+from mailtlspolicy.mx import NextHop, Shuffle
 from mailtlspolicy.names import canonical
 from mailtlspolicy.plan import plan
 from mailtlspolicy.plan_values import HostPlan, Plan
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
+from mailtlspolicy.sts.effects import DropPolicy, Fetch, ListPolicies, LoadPolicy, StorePolicy
 from mailtlspolicy.sts.examine import examine
-from mailtlspolicy.sts.refresh import refresh
+from mailtlspolicy.sts.refresh import Progress, refresh
 from mailtlspolicy.times import in_utc
 from mailtlspolicy.tlsrpt.discovery import find_record
 from mailtlspolicy.verdict import Verdict
@@ -36,10 +39,10 @@ if TYPE_CHECKING:
     from mailtlspolicy.check import Check
     from mailtlspolicy.delivery.message import Message
     from mailtlspolicy.delivery.outcome import Outcome
-    from mailtlspolicy.delivery.session import Reply, Secured, SessionFailure, Transmitted
+    from mailtlspolicy.delivery.session import Connected, Reply, Secured, SessionFailure, Transmitted
     from mailtlspolicy.effects import Answer, Effect, LookupFailure, Program
     from mailtlspolicy.fetching import AsyncFetcher, Fetcher
-    from mailtlspolicy.mx import MxHost, Shuffle
+    from mailtlspolicy.mx import MxHost
     from mailtlspolicy.pkix import TrustStore
     from mailtlspolicy.plan_values import SkippedHost
     from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
@@ -107,11 +110,7 @@ class AsyncConnector(Protocol):
         """As `Connector.close`."""
 
 
-CHECKED_AT_ONCE = 32  # servers: each takes a descriptor; systems commonly grant a process 256 to 1024
-REFRESHED_AT_ONCE = 16  # domains: enough to hide the latency of their hosts, few enough for one resolver
-
-
-def _shuffle_or_default(shuffle: Shuffle | None) -> Shuffle:
+def _shuffle_or_default(shuffle: Callable[[list[MxHost]], None] | None) -> Callable[[list[MxHost]], None]:
     return random.shuffle if shuffle is None else shuffle
 
 
@@ -127,35 +126,33 @@ def _store_or_async_memory(store: AsyncPolicyStore | None) -> AsyncPolicyStore:
     return AsyncMemoryStore() if store is None else store
 
 
-def _silent(_: RefreshReport) -> None:
-    """The progress of a refresh that nobody watches."""
-
-
 def keep_order(_: list[MxHost]) -> None:
     """The shuffle that leaves hosts of equal preference in the order of their records, so that runs repeat."""
 
 
-class _OpenSessions:
-    """The sessions that were opened and not closed yet, for a run that ends before its time."""
+# Who performs what; each engine has a way of its own to fetch
+_INJECTED: dict[type[Effect[Any]], Callable[[Any, Any], Any]] = {
+    Lookup: lambda engine, effect: engine.resolver.lookup(effect),
+    LoadPolicy: lambda engine, effect: engine.store.load(effect.domain),
+    StorePolicy: lambda engine, effect: engine.store.store(effect.domain, effect.entry),
+    DropPolicy: lambda engine, effect: engine.store.drop(effect.domain, effect.entry),
+    ListPolicies: lambda engine, effect: engine.store.entries(effect.cursor),
+    Connect: lambda engine, effect: engine.connector.connect(effect),
+    Ehlo: lambda engine, effect: engine.connector.ehlo(effect),
+    StartTls: lambda engine, effect: engine.connector.start_tls(effect),
+    Transmit: lambda engine, effect: engine.connector.transmit(effect),
+    Close: lambda engine, effect: engine.connector.close(effect),
+}
 
-    def __init__(self) -> None:
-        self._open: dict[int, Any] = {}
 
-    def opened(self, result: Any) -> Any:
-        """Take note of what an effect has opened; return its result."""
-        if isinstance(result, Connected):
-            self._open[id(result.session)] = result.session
-        return result
+def _own_failure(effect: Effect[Any], error: BaseException) -> Any:
+    """The result of an effect whose performer raised, for want of something here. What else it raises goes through."""
+    if not effect.is_fenced or not isinstance(error, OWN_ERRORS):
+        raise error
+    return effect.own_failure(OwnFailure.LOCAL, f"{type(error).__name__}: {error}"[:MAX_DETAIL])
 
-    def closing(self, effect: Effect[Any]) -> Effect[Any]:
-        """Take note of what an effect is about to close; return the effect."""
-        if isinstance(effect, Close):
-            self._open.pop(id(effect.session), None)
-        return effect
 
-    def close(self) -> Program[Any]:
-        """Close what is left, side by side."""
-        return together(*(ask(Close(session)) for session in self._open.values()))
+MAX_DETAIL = 200  # characters of an error that are shown, as of what a peer says
 
 
 @frozen(kw_only=True)
@@ -165,8 +162,9 @@ class _Core:
     fetcher: object = None  # each engine has its own kind
     connector: object = None
     trust: TrustStore | None = None
-    shuffle: Shuffle = field(default=None, converter=_shuffle_or_default)
+    shuffle: Callable[[list[MxHost]], None] = field(default=None, converter=_shuffle_or_default)
     clock: Callable[[], datetime] = field(default=None, converter=_clock_or_default)
+    elapsed: Callable[[], float] = time.monotonic
     config: Config | Callable[[NextHop], Config] = field(factory=Config)
 
     def __attrs_post_init__(self) -> None:
@@ -188,19 +186,33 @@ class _Core:
         Raises:
             ValueError: `now` is naive.
         """
+        wall = self._moments(now)().wall
         if not isinstance(host, HostPlan):
             return Verdict(authenticated=False, satisfied=False, tlsrpt=host.skip.tlsrpt)
-        return host.verify(chain, now=self._now(now), trust=self.trust)
+        return host.verify(chain, now=wall, trust=self.trust)
 
-    def _now(self, now: datetime | None) -> datetime:
-        now = self.clock() if now is None else now
+    def _moments(self, now: datetime | None) -> Callable[[], Moment]:
+        """What tells the time of one run: it stands still where the caller gives it, but for what elapses."""
+        if now is None:
+            return lambda: Moment(_told(self.clock()), self.elapsed())
         if not isinstance(now, datetime):
             raise TypeError(f"now is a datetime, not {type(now).__name__}")
-        return in_utc(now)
+        wall = in_utc(now)
+        return lambda: Moment(wall, self.elapsed())
 
-    def _settled(self, next_hop: str | NextHop, now: datetime | None) -> tuple[NextHop, datetime, Config]:
+    def _performed_here(self, effect: Effect[Any], moments: Callable[[], Moment]) -> Any:
+        """The result of an effect that takes no I/O."""
+        if isinstance(effect, Now):
+            return moments()
+        if isinstance(effect, Shuffle):
+            hosts = list(effect.hosts)
+            self.shuffle(hosts)
+            return tuple(hosts)
+        raise TypeError(f"nothing was injected that performs {effect!r:.200}")
+
+    def _settled(self, next_hop: str | NextHop) -> tuple[NextHop, Config]:
         route = next_hop if isinstance(next_hop, NextHop) else NextHop.parse(next_hop)
-        return route, self._now(now), self._config_for(route)
+        return route, self._config_for(route)
 
     def _config_for(self, route: NextHop) -> Config:
         config = self.config if isinstance(self.config, Config) else self.config(route)
@@ -209,53 +221,36 @@ class _Core:
         self._require_fetcher(config)
         return config
 
-    def _plan(
-        self, next_hop: str | NextHop, now: datetime | None, *, requiretls: bool, tls_optional: bool
-    ) -> Program[Plan]:
-        route, now, config = self._settled(next_hop, now)
-        return self._plan_under(config, route, now, requiretls=requiretls, tls_optional=tls_optional)
-
-    def _plan_under(
-        self, config: Config, route: NextHop, now: datetime, *, requiretls: bool, tls_optional: bool
-    ) -> Program[Plan]:
-        return plan(
-            route, now=now, config=config, shuffle=self.shuffle, requiretls=requiretls, tls_optional=tls_optional
-        )
+    def _plan(self, next_hop: str | NextHop, *, requiretls: bool, tls_optional: bool) -> Program[Plan]:
+        route, config = self._settled(next_hop)
+        return plan(route, config=config, requiretls=requiretls, tls_optional=tls_optional)
 
     def _deliver(
-        self, message: Message, next_hop: str | NextHop | Plan | None, now: datetime | None, before: Outcome | None
+        self, message: Message, next_hop: str | NextHop | Plan | None, before: Outcome | None
     ) -> Program[Outcome]:
         to = message.next_hop if next_hop is None else next_hop
-        route, now, config = self._settled(to.next_hop if isinstance(to, Plan) else to, now)
+        route, config = self._settled(to.next_hop if isinstance(to, Plan) else to)
         if message.tls_report:
             config = config.for_tls_reports
-        if isinstance(to, Plan):
-            planned = to
-        else:
-            planned = yield from self._plan_under(
-                config, route, now, requiretls=message.requiretls, tls_optional=message.tls_optional
-            )
-            planned = evolve(planned, tls_report=message.tls_report)
-        program = deliver(
-            planned,
+        given = to if isinstance(to, Plan) else None
+        return deliver(
+            route,
             message,
-            now=now,
             config=config,
             trust=self.trust,
+            plan=given,
             before=before,
             ehlo_name=self._ehlo_name,
         )
-        return (yield from program)
 
     def _configure(self, domain: str) -> Config:
         return self._config_for(NextHop.parse(domain))
 
     def _check(
-        self, next_hop: str | NextHop, now: datetime | None, at_once: int, *, requiretls: bool, tls_optional: bool
+        self, next_hop: str | NextHop, at_once: int | None, *, requiretls: bool, tls_optional: bool
     ) -> Program[Check]:
-        now = self._now(now)
-        planned = yield from self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional)
-        return (yield from check(planned, now=now, trust=self.trust, at_once=at_once, ehlo_name=self._ehlo_name))
+        planned = yield from self._plan(next_hop, requiretls=requiretls, tls_optional=tls_optional)
+        return (yield from check(planned, trust=self.trust, at_once=at_once, ehlo_name=self._ehlo_name))
 
     @property
     def _ehlo_name(self) -> str | None:
@@ -267,12 +262,10 @@ class _Core:
         if self.connector is None:
             raise ValueError("an engine needs a connector to check or deliver")
 
-    def _refresh(
-        self, now: datetime | None, progress: Callable[[RefreshReport], None] | None, at_once: int
-    ) -> Program[RefreshReport]:
+    def _refresh(self, at_once: int | None) -> Program[RefreshReport]:
         if self.fetcher is None:
             raise ValueError("refresh needs an engine with a fetcher")
-        return refresh(now=self._now(now), at_once=at_once, configure=self._configure, progress=progress or _silent)
+        return refresh(at_once=at_once, configure=self._configure)
 
     def _find_tlsrpt(self, domain: str) -> Program[Search]:
         name = canonical(domain)
@@ -283,6 +276,13 @@ class _Core:
             raise ValueError("examine_sts needs an engine with a fetcher")
         name = canonical(domain)
         return examine(name, self._configure(name))
+
+
+def _told(wall: object) -> datetime:
+    """What an injected clock tells, in UTC."""
+    if not isinstance(wall, datetime) or wall.utcoffset() is None:
+        raise BrokenContract(Now.performer, Now(), f"{wall!r:.80}, which is no aware time")
+    return in_utc(wall)
 
 
 @frozen
@@ -298,6 +298,7 @@ class Engine(_Core):
         shuffle: puts a list of hosts of equal preference into random order, in place (RFC 5321 section 5.1);
             `random.shuffle` by default.
         clock: returns the aware current time; the system's by default.
+        elapsed: returns seconds on a clock that is never put back; `time.monotonic` by default.
         config: what the operator chose, or a function of the next-hop that gives it.
     """
 
@@ -327,7 +328,7 @@ class Engine(_Core):
         Raises:
             ValueError: the next-hop is malformed, `now` is naive, or MTA-STS is on and there is no fetcher.
         """
-        return drive(self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional), self._perform)
+        return self._run(self._plan(next_hop, requiretls=requiretls, tls_optional=tls_optional), now)
 
     def deliver(
         self,
@@ -351,7 +352,7 @@ class Engine(_Core):
                 connector. Nothing has been sent then.
         """
         self._require_connector()
-        return self._drive_sessions(self._deliver(message, next_hop, now, before))
+        return self._run(self._deliver(message, next_hop, before), now)
 
     def check(
         self,
@@ -370,7 +371,7 @@ class Engine(_Core):
             ValueError: as `plan`; or the engine has no connector.
         """
         self._require_connector()
-        return self._drive_sessions(self._check(next_hop, now, 1, requiretls=requiretls, tls_optional=tls_optional))
+        return self._run(self._check(next_hop, None, requiretls=requiretls, tls_optional=tls_optional), now)
 
     def refresh(
         self, now: datetime | None = None, progress: Callable[[RefreshReport], None] | None = None
@@ -388,7 +389,7 @@ class Engine(_Core):
         Raises:
             ValueError: `now` is naive, or the engine has no fetcher.
         """
-        return drive(self._refresh(now, progress, at_once=1), self._perform)
+        return self._run(self._refresh(None), now, progress)
 
     def examine_sts(self, domain: str) -> Examination:
         """Look at what a policy domain publishes for MTA-STS, and what is cached of it; nothing is stored.
@@ -396,7 +397,7 @@ class Engine(_Core):
         Raises:
             ValueError: the domain is malformed, or the engine has no fetcher.
         """
-        return drive(self._examine(domain), self._perform)
+        return self._run(self._examine(domain), None)
 
     def find_tlsrpt(self, domain: str) -> Search:
         """Ask the DNS where reports about a policy domain are wanted (RFC 8460 section 3).
@@ -404,54 +405,48 @@ class Engine(_Core):
         Raises:
             ValueError: the domain is malformed.
         """
-        return drive(self._find_tlsrpt(domain), self._perform)
+        return self._run(self._find_tlsrpt(domain), None)
 
-    def _drive_sessions(self, program: Program[_T]) -> _T:
-        """Run a program that connects; no session stays open, whatever is raised."""
-        sessions = _OpenSessions()
-        try:
-            return drive(program, lambda effect: sessions.opened(self._perform(sessions.closing(effect))))
-        finally:
-            drive(sessions.close(), self._perform)
+    def _run(
+        self, program: Program[_T], now: datetime | None, progress: Callable[[RefreshReport], None] | None = None
+    ) -> _T:
+        moments = self._moments(now)
 
-    def _perform(self, effect: Effect[Any]) -> Any:
-        if isinstance(effect, Lookup):
-            return self.resolver.lookup(effect)
-        if isinstance(effect, LoadPolicy):
-            return self.store.load(effect.domain)
-        if isinstance(effect, StorePolicy):
-            return self.store.store(effect.domain, effect.entry)
-        if isinstance(effect, DropPolicy):
-            return self.store.drop(effect.domain, effect.entry)
-        if isinstance(effect, ListPolicies):
-            return self.store.entries(effect.cursor)
-        if isinstance(effect, Fetch) and self.fetcher is not None:
-            return fetch_whole(self.fetcher, effect)
-        if self.connector is not None:
-            if isinstance(effect, Connect):
-                return self.connector.connect(effect)
-            if isinstance(effect, Ehlo):
-                return self.connector.ehlo(effect)
-            if isinstance(effect, StartTls):
-                return self.connector.start_tls(effect)
-            if isinstance(effect, Transmit):
-                return self.connector.transmit(effect)
-            if isinstance(effect, Close):
-                return self.connector.close(effect)
-        raise TypeError(f"nothing was injected that performs {effect!r}")
+        def perform(effect: Effect[Any]) -> Any:
+            performer = _INJECTED.get(type(effect))
+            try:
+                if performer is not None:
+                    return performer(self, effect)
+                if isinstance(effect, Fetch) and self.fetcher is not None:
+                    return fetch_whole(self.fetcher, effect)
+            except OWN_ERRORS as error:
+                return _own_failure(effect, error)
+            if isinstance(effect, Progress):
+                return None if progress is None else progress(effect.report)
+            return self._performed_here(effect, moments)
+
+        return drive(program, perform)
 
 
 @frozen
 class AsyncEngine(_Core):
     """Decides what SMTP TLS policy demands, under asyncio: independent lookups run concurrently.
 
-    Takes what `Engine` takes, with an asynchronous resolver and connector.
+    Takes what `Engine` takes, with an asynchronous resolver and connector, and:
+
+    Attributes:
+        checked_at_once: servers that `check` looks at side by side: each takes a descriptor, and systems commonly grant
+            a process 256 to 1024.
+        refreshed_at_once: domains that `refresh` looks at side by side: enough to hide the latency of their hosts, few
+            enough for one resolver.
     """
 
     resolver: AsyncResolver
     fetcher: AsyncFetcher | None = field(default=None, kw_only=True)
     store: AsyncPolicyStore = field(default=None, converter=_store_or_async_memory, kw_only=True)
     connector: AsyncConnector | None = field(default=None, kw_only=True)
+    checked_at_once: int = field(default=32, validator=ge(1), kw_only=True)
+    refreshed_at_once: int = field(default=16, validator=ge(1), kw_only=True)
 
     async def plan(
         self,
@@ -462,7 +457,7 @@ class AsyncEngine(_Core):
         tls_optional: bool = False,
     ) -> Plan:
         """As `Engine.plan`."""
-        return await adrive(self._plan(next_hop, now, requiretls=requiretls, tls_optional=tls_optional), self._perform)
+        return await self._run(self._plan(next_hop, requiretls=requiretls, tls_optional=tls_optional), now)
 
     async def deliver(
         self,
@@ -473,7 +468,7 @@ class AsyncEngine(_Core):
     ) -> Outcome:
         """As `Engine.deliver`. A message whose delivery is cancelled may or may not have been sent."""
         self._require_connector()
-        return await self._drive_sessions(self._deliver(message, next_hop, now, before))
+        return await self._run(self._deliver(message, next_hop, before), now)
 
     async def check(
         self,
@@ -485,57 +480,39 @@ class AsyncEngine(_Core):
     ) -> Check:
         """As `Engine.check`, many servers at once."""
         self._require_connector()
-        return await self._drive_sessions(
-            self._check(next_hop, now, CHECKED_AT_ONCE, requiretls=requiretls, tls_optional=tls_optional)
-        )
+        checked = self._check(next_hop, self.checked_at_once, requiretls=requiretls, tls_optional=tls_optional)
+        return await self._run(checked, now)
 
     async def refresh(
         self, now: datetime | None = None, progress: Callable[[RefreshReport], None] | None = None
     ) -> RefreshReport:
         """As `Engine.refresh`, some domains at once."""
-        return await adrive(self._refresh(now, progress, REFRESHED_AT_ONCE), self._perform)
+        return await self._run(self._refresh(self.refreshed_at_once), now, progress)
 
     async def examine_sts(self, domain: str) -> Examination:
         """As `Engine.examine_sts`."""
-        return await adrive(self._examine(domain), self._perform)
+        return await self._run(self._examine(domain), None)
 
     async def find_tlsrpt(self, domain: str) -> Search:
         """As `Engine.find_tlsrpt`."""
-        return await adrive(self._find_tlsrpt(domain), self._perform)
+        return await self._run(self._find_tlsrpt(domain), None)
 
-    async def _drive_sessions(self, program: Program[_T]) -> _T:
-        sessions = _OpenSessions()
+    async def _run(
+        self, program: Program[_T], now: datetime | None, progress: Callable[[RefreshReport], None] | None = None
+    ) -> _T:
+        moments = self._moments(now)
 
         async def perform(effect: Effect[Any]) -> Any:
-            return sessions.opened(await self._perform(sessions.closing(effect)))
+            performer = _INJECTED.get(type(effect))
+            try:
+                if performer is not None:
+                    return await performer(self, effect)
+                if isinstance(effect, Fetch) and self.fetcher is not None:
+                    return await fetch_whole_async(self.fetcher, effect)
+            except OWN_ERRORS as error:
+                return _own_failure(effect, error)
+            if isinstance(effect, Progress):
+                return None if progress is None else progress(effect.report)
+            return self._performed_here(effect, moments)
 
-        try:
-            return await adrive(program, perform)
-        finally:
-            await adrive(sessions.close(), self._perform)
-
-    async def _perform(self, effect: Effect[Any]) -> Any:
-        if isinstance(effect, Lookup):
-            return await self.resolver.lookup(effect)
-        if isinstance(effect, LoadPolicy):
-            return await self.store.load(effect.domain)
-        if isinstance(effect, StorePolicy):
-            return await self.store.store(effect.domain, effect.entry)
-        if isinstance(effect, DropPolicy):
-            return await self.store.drop(effect.domain, effect.entry)
-        if isinstance(effect, ListPolicies):
-            return await self.store.entries(effect.cursor)
-        if isinstance(effect, Fetch) and self.fetcher is not None:
-            return await fetch_whole_async(self.fetcher, effect)
-        if self.connector is not None:
-            if isinstance(effect, Connect):
-                return await self.connector.connect(effect)
-            if isinstance(effect, Ehlo):
-                return await self.connector.ehlo(effect)
-            if isinstance(effect, StartTls):
-                return await self.connector.start_tls(effect)
-            if isinstance(effect, Transmit):
-                return await self.connector.transmit(effect)
-            if isinstance(effect, Close):
-                return await self.connector.close(effect)
-        raise TypeError(f"nothing was injected that performs {effect!r}")
+        return await adrive(program, perform)

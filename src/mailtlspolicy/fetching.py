@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
-from mailtlspolicy.effects import Fetched, FetchFailure, FetchFailureKind
+from mailtlspolicy.sts.effects import Fetched, FetchFailure, FetchFailureKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from mailtlspolicy.effects import Fetch
+    from mailtlspolicy.sts.effects import Fetch
 
 
 @frozen

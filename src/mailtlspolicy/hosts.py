@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from mailtlspolicy.config import AddressFamilies
-from mailtlspolicy.effects import Answer, LookupFailure, RecordType, together
-from mailtlspolicy.lookups import lookup
+from mailtlspolicy.effects import Answer, FailureKind, LookupFailure, RecordType, together
+from mailtlspolicy.lookups import lookup, lowest_ttl
 from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address, is_local_address
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.trace import Step, counted
@@ -84,12 +84,18 @@ class Addresses:
             None.
         secure: every family that yielded addresses is secure.
         aliases: the alias chain that led to them.
+        ttl: seconds for which the DNS says so, 0 where it said nothing.
+        skip: why there are none.
+        failure: which failure is why.
     """
 
-    found: tuple[str, ...]
-    own: str | None
-    secure: bool
-    aliases: tuple[str, ...]
+    found: tuple[str, ...] = ()
+    own: str | None = None
+    secure: bool = False
+    aliases: tuple[str, ...] = ()
+    ttl: int = 0
+    skip: SkipReason | None = None
+    failure: FailureKind | None = None
 
 
 @frozen
@@ -100,19 +106,29 @@ class TlsaSearch:
         outcome: one of the four.
         binding: the RRset found and what it binds, unless absent or in error.
         error: which question failed.
+        failure: how, where it had no answer.
+        ttl: seconds for which the DNS says so, 0 where it said nothing; None where it was not asked.
     """
 
     outcome: TlsaOutcome
     binding: TlsaBinding | None = None
     error: SkipReason | None = None
+    failure: FailureKind | None = None
+    ttl: int | None = None
 
 
-def find_addresses(
-    host: str, config: Config, trace: list[Step], *, chosen: bool = False
-) -> Program[Addresses | SkipReason]:
+@frozen
+class _Candidates:
+    """The candidate TLSA base domains, in order, and what it took to find them."""
+
+    domains: tuple[str, ...] = ()
+    error: SkipReason | None = None
+    failure: FailureKind | None = None
+    ttl: int | None = None
+
+
+def find_addresses(host: str, config: Config, trace: list[Step], *, chosen: bool = False) -> Program[Addresses]:
     """Look up its addresses, all families side by side (RFC 7672 section 2.2.2); steps are added to the trace.
-
-    Returns the addresses, or why there are none.
 
     Args:
         host: the host name.
@@ -121,20 +137,21 @@ def find_addresses(
         chosen: the operator has chosen the host, and so means the loopback address that it may have.
     """
     answers = yield from together(*(lookup(host, _ADDRESS_TYPES[version], config) for version in config.ip_versions))
+    ttl = min((answer.ttl if isinstance(answer, Answer) else 0 for answer in answers), default=0)
     failures = [answer for answer in answers if isinstance(answer, LookupFailure)]
     yielding = [answer for answer in answers if isinstance(answer, Answer) and answer.records]
     for failure in failures:
         fact = f"the {failure.question.rdtype} lookup of {host} failed ({failure.kind})"
         if config.address_families is AddressFamilies.BOTH:
             trace.append(Step("RFC 7672 section 2.2.2", fact, "the host is not used"))
-            return SkipReason.ADDRESS_LOOKUP_FAILED
+            return Addresses(skip=SkipReason.ADDRESS_LOOKUP_FAILED, failure=failure.kind)
         if not yielding:
             trace.append(Step("RFC 7672 section 2.1.2", fact, "the host is not used"))
-            return SkipReason.ADDRESS_LOOKUP_FAILED
+            return Addresses(skip=SkipReason.ADDRESS_LOOKUP_FAILED, failure=failure.kind)
         trace.append(Step("Config.address_families", fact, "the other family is used"))
     if not yielding:
         trace.append(Step("RFC 7672 section 2.2.2", f"{host} has no addresses", "the host is unreachable"))
-        return SkipReason.NO_ADDRESSES
+        return Addresses(ttl=ttl, skip=SkipReason.NO_ADDRESSES)
     found = tuple(dict.fromkeys(canonical_address(str(text)) for answer in yielding for text in answer.records))
     secure = all(answer.secure for answer in yielding)
     fact = f"{host} has {counted(len(found), 'address')} ({'secure' if secure else 'insecure'})"
@@ -145,7 +162,7 @@ def find_addresses(
     # The aliases of the two families differ only if they changed in between; the first that yields decides.
     is_loopback_own = config.loopback_is_own and not chosen
     own = (text for text in found if text in config.own_addresses or (is_loopback_own and is_local_address(text)))
-    return Addresses(found[: config.max_addresses], next(own, None), secure, yielding[0].aliases)
+    return Addresses(found[: config.max_addresses], next(own, None), secure, yielding[0].aliases, ttl)
 
 
 def find_tlsa(
@@ -162,9 +179,10 @@ def find_tlsa(
         trace: the steps so far.
     """
     candidates = yield from _candidates(host, addresses, config, trace)
-    if isinstance(candidates, SkipReason):
-        return TlsaSearch(TlsaOutcome.ERROR, error=candidates)
-    for base_domain in candidates:
+    if candidates.error is not None:
+        return TlsaSearch(TlsaOutcome.ERROR, None, candidates.error, candidates.failure, candidates.ttl)
+    ttl = candidates.ttl
+    for base_domain in candidates.domains:
         owner = f"_{port}._tcp.{base_domain}"
         if len(owner) > MAX_NAME_OCTETS:
             fact = f"the TLSA owner name below {base_domain} would be too long to exist"
@@ -174,30 +192,29 @@ def find_tlsa(
         if isinstance(answer, LookupFailure):
             fact = f"the TLSA lookup of {owner} failed ({answer.kind})"
             trace.append(Step("RFC 7672 section 2.1.2", fact, "the host counts as unreachable"))
-            return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED)
+            return TlsaSearch(TlsaOutcome.ERROR, None, SkipReason.TLSA_LOOKUP_FAILED, answer.kind, ttl=0)
+        ttl = lowest_ttl(ttl, answer.ttl)
         if len(answer.records) > config.max_tlsa_records:
             fact = f"{owner} has {len(answer.records)} TLSA records, more than max_tlsa_records"
             trace.append(Step("Config.max_tlsa_records", fact, "the host counts as unreachable"))
-            return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED)
+            return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED, ttl=ttl)
         if answer.secure and answer.records:
             records = TlsaRRset(record for record in answer.records if isinstance(record, Tlsa))
             reference_ids = tuple(dict.fromkeys((base_domain, *further_ids)))
             binding = TlsaBinding(base_domain, base_domain, reference_ids, records)
-            return _found(binding, config, trace)
+            return _found(binding, ttl, config, trace)
         fact = f"{owner} has {'only insecure' if answer.records else 'no'} TLSA records"
         trace.append(Step("RFC 7672 section 2.2.3", fact, "it is not the base domain"))
-    return TlsaSearch(TlsaOutcome.ABSENT)
+    return TlsaSearch(TlsaOutcome.ABSENT, ttl=ttl)
 
 
-def _candidates(
-    host: str, addresses: Addresses, config: Config, trace: list[Step]
-) -> Program[tuple[str, ...] | SkipReason]:
+def _candidates(host: str, addresses: Addresses, config: Config, trace: list[Step]) -> Program[_Candidates]:
     """The candidate TLSA base domains, in order: the cases of RFC 7672 section 2.2.2."""
     if not addresses.aliases:
         if addresses.secure:
-            return (host,)
+            return _Candidates((host,))
         trace.append(Step("RFC 7672 section 2.2.2", f"the addresses of {host} are insecure", "no TLSA lookup"))
-        return ()
+        return _Candidates()
     if addresses.secure:
         expanded = addresses.aliases[-1]
         try:
@@ -205,32 +222,32 @@ def _candidates(
         except ValueError:  # RFC 6698 section 3: a base domain is made of host name labels
             fact = f"{host} is an alias of {expanded!r}, which is no host name"
             trace.append(Step("RFC 6698 section 3", fact, "the host counts as unreachable"))
-            return SkipReason.ALIAS_LOOKUP_FAILED
+            return _Candidates(error=SkipReason.ALIAS_LOOKUP_FAILED)
         fact = f"{host} is a secure alias of {expanded}"
         trace.append(Step("RFC 7672 section 2.2.2", fact, "both are candidate base domains, the expanded name first"))
-        return (expanded, host)
+        return _Candidates((expanded, host))
     first = yield from lookup(host, RecordType.CNAME, config)
     if isinstance(first, LookupFailure):
         fact = f"the CNAME lookup of {host} failed ({first.kind})"
         trace.append(Step("RFC 7672 section 2.1.2", fact, "the host counts as unreachable"))
-        return SkipReason.ALIAS_LOOKUP_FAILED
+        return _Candidates(error=SkipReason.ALIAS_LOOKUP_FAILED, failure=first.kind, ttl=0)
     if first.secure:
         fact = f"{host} is a secure alias that leads to insecure addresses"
         trace.append(Step("RFC 7672 section 2.2.2", fact, "only the name itself is a candidate base domain"))
-        return (host,)
+        return _Candidates((host,), ttl=first.ttl)
     trace.append(Step("RFC 7672 section 2.2.2", f"{host} is an insecure alias", "DANE does not apply"))
-    return ()
+    return _Candidates(ttl=first.ttl)
 
 
-def _found(binding: TlsaBinding, config: Config, trace: list[Step]) -> TlsaSearch:
+def _found(binding: TlsaBinding, ttl: int | None, config: Config, trace: list[Step]) -> TlsaSearch:
     owner, records = binding.base_domain, counted(len(binding.records), "secure TLSA record")
     if usable := len(binding.records.usable(config)):
         fact = f"{owner} has {records}, {usable} of them usable"
         trace.append(Step("RFC 7672 section 2.2", fact, "TLS and authentication are required"))
-        return TlsaSearch(TlsaOutcome.USABLE, binding)
+        return TlsaSearch(TlsaOutcome.USABLE, binding, ttl=ttl)
     for record in binding.records:
         fact = f"the record {str(record)[:40]} is unusable: {record.why_unusable(config)}"
         trace.append(Step("RFC 7671 section 10.3", fact, "it is set aside"))
     fact = f"{owner} has {records}, none of them usable"
     trace.append(Step("RFC 7672 section 2.2", fact, "TLS is required, without authentication"))
-    return TlsaSearch(TlsaOutcome.UNUSABLE, binding)
+    return TlsaSearch(TlsaOutcome.UNUSABLE, binding, ttl=ttl)

@@ -3,14 +3,14 @@
 - An answer that holds a CNAME without the data of its target is completed by asking for the target.
 - A chain with one insecure link is insecure from there to its end.
 - A loop, a chain longer than `Config.max_alias_hops`, or a failure at any hop fails the lookup as a whole.
-- A failure is never read as absence: a result of a type that the contract does not know raises `TypeError`.
+- A failure is never read as absence, and what the contract does not know raises `BrokenContract`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType, ask
+from mailtlspolicy.effects import Answer, BrokenContract, FailureKind, Lookup, LookupFailure, Mx, RecordType, ask
 from mailtlspolicy.names import canonical_address
 from mailtlspolicy.tlsa import Tlsa
 
@@ -48,17 +48,20 @@ def lookup(name: str, rdtype: RecordType, config: Config) -> Program[Answer | Lo
         asked = Lookup(answer.name, rdtype)
 
 
+def lowest_ttl(*ttls: int | None) -> int | None:
+    """The lowest of these TTLs, in seconds; None stands for a question that was not asked."""
+    return min((ttl for ttl in ttls if ttl is not None), default=None)
+
+
 def _check_contract(answer: Answer, asked: Lookup) -> None:
-    """Raise `TypeError` on a result that an injected resolver has no business to return."""
-    if not isinstance(answer, Answer):
-        raise TypeError(f"a Lookup is answered by an Answer or a LookupFailure, not by {type(answer).__name__}")
+    """Refuse what an injected resolver has no business to return."""
     if answer.question != asked:
-        raise TypeError(f"{asked} was answered with the answer to {answer.question}")
+        raise _broken(asked, f"the answer to {answer.question}")
     if not answer.complete and (answer.records or not answer.aliases):
-        raise TypeError(f"the incomplete answer to {asked} has records, or no alias to follow")
+        raise _broken(asked, "an incomplete answer that has records, or no alias to follow")
     kind = _RECORD_CLASSES.get(asked.rdtype, str)
     if not all(isinstance(record, kind) for record in answer.records):
-        raise TypeError(f"the answer to {asked} holds something else than {kind.__name__} records")
+        raise _broken(asked, f"something else than {kind.__name__} records")
     if asked.rdtype in {RecordType.A, RecordType.AAAA}:
         for record in answer.records:
             _check_address(str(record), asked)
@@ -67,7 +70,11 @@ def _check_contract(answer: Answer, asked: Lookup) -> None:
 def _check_address(text: str, asked: Lookup) -> None:
     try:
         address = canonical_address(text)
-    except ValueError as error:
-        raise TypeError(f"the answer to {asked} holds {text!r}, which is no address") from error
+    except ValueError:
+        raise _broken(asked, f"{text!r:.80}, which is no address") from None
     if (":" in address) != (asked.rdtype is RecordType.AAAA):
-        raise TypeError(f"the answer to {asked} holds {text!r}, which is of the other family")
+        raise _broken(asked, f"{text!r}, which is of the other family")
+
+
+def _broken(asked: Lookup, why: str) -> BrokenContract:
+    return BrokenContract(asked.performer, asked, why)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import Attribute, evolve, field, frozen
 from attrs.validators import instance_of
 
-from mailtlspolicy.effects import FailureKind, LookupFailure, Mx, RecordType
+from mailtlspolicy.effects import BrokenContract, Effect, FailureKind, LookupFailure, Mx, RecordType, ask
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.lookups import lookup
 from mailtlspolicy.names import canonical, canonical_address, is_address
@@ -28,13 +28,10 @@ from mailtlspolicy.trace import Step, counted
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import TypeAlias
+    from collections.abc import Iterable, Mapping
 
     from mailtlspolicy.config import Config
     from mailtlspolicy.effects import Answer, Program
-
-    Shuffle: TypeAlias = Callable[["list[MxHost]"], None]
 
 SMTP_PORT = 25
 
@@ -62,6 +59,16 @@ class MxHost:
     name: str
     preference: int = field(default=0, validator=instance_of(int))
     valid: bool = True
+
+
+@frozen
+class Shuffle(Effect["tuple[MxHost, ...]"]):
+    """Put hosts of equal preference into random order (RFC 5321 section 5.1)."""
+
+    performer = "shuffle"
+    answers = (tuple,)
+
+    hosts: tuple[MxHost, ...]
 
 
 @frozen
@@ -191,6 +198,9 @@ class Undeliverable:
         return cls(data["kind"], data["reason"], data["status"])
 
 
+LOCAL_ERROR = Undeliverable("transient", "local-error", "4.3.0")  # our own want of something (RFC 3463 section 3.4)
+
+
 @frozen
 class MxResult:
     """The servers of a next-hop, best first, or why there are none.
@@ -201,6 +211,7 @@ class MxResult:
         expanded: the fully expanded next-hop where that is an alias.
         implicit: there are no MX records, the domain is its own server.
         undeliverable: why there is no host.
+        ttl: seconds for which the DNS says so, 0 where it said nothing; None where it was not asked.
         trace: the steps that led here.
     """
 
@@ -209,10 +220,11 @@ class MxResult:
     expanded: str | None = None
     implicit: bool = False
     undeliverable: Undeliverable | None = None
+    ttl: int | None = None
     trace: tuple[Step, ...] = ()
 
 
-def resolve_mx(next_hop: NextHop, config: Config, shuffle: Shuffle) -> Program[MxResult]:
+def resolve_mx(next_hop: NextHop, config: Config) -> Program[MxResult]:
     """Find the SMTP servers of a next-hop (RFC 5321 section 5.1, RFC 7672 section 2.2.1)."""
     if next_hop.kind is Kind.LITERAL:
         step = Step(
@@ -225,11 +237,12 @@ def resolve_mx(next_hop: NextHop, config: Config, shuffle: Shuffle) -> Program[M
     if next_hop.kind is Kind.STATIC:
         declared = "secure" if next_hop.secure else "insecure"
         step = Step("RFC 7672 section 2.2.1", f"the MX hosts of {next_hop} were declared {declared}", "no MX lookup")
-        return _in_order(next_hop.hosts, MxResult(secure=next_hop.secure, trace=(step,)), config, shuffle)
+        found = MxResult(secure=next_hop.secure, trace=(step,))
+        return (yield from _in_order(next_hop.hosts, found, config))
     answer = yield from lookup(next_hop.name, RecordType.MX, config)
     if isinstance(answer, LookupFailure):
         return _failed(next_hop, answer)
-    return _from_answer(next_hop, answer, config, shuffle)
+    return (yield from _from_answer(next_hop, answer, config))
 
 
 def _failed(next_hop: NextHop, failure: LookupFailure) -> MxResult:
@@ -237,14 +250,16 @@ def _failed(next_hop: NextHop, failure: LookupFailure) -> MxResult:
     fact = f"the MX lookup of {next_hop} failed ({failure.kind})"
     if failure.kind is FailureKind.LOOP:
         step = Step("RFC 7672 section 2.1.3", fact, "the mail is delayed")
-        return MxResult(undeliverable=Undeliverable("transient", "alias-loop", "4.4.6"), trace=(step,))
+        return MxResult(undeliverable=Undeliverable("transient", "alias-loop", "4.4.6"), ttl=0, trace=(step,))
     step = Step("RFC 7672 section 2.1.2", fact, "the mail is delayed")
-    return MxResult(undeliverable=Undeliverable("transient", "mx-lookup-failed", "4.4.3"), trace=(step,))
+    why = LOCAL_ERROR if failure.kind is FailureKind.LOCAL else Undeliverable("transient", "mx-lookup-failed", "4.4.3")
+    return MxResult(undeliverable=why, ttl=0, trace=(step,))
 
 
-def _from_answer(next_hop: NextHop, answer: Answer, config: Config, shuffle: Shuffle) -> MxResult:
+def _from_answer(next_hop: NextHop, answer: Answer, config: Config) -> Program[MxResult]:
     expanded = _expanded(answer)
-    found = MxResult(secure=answer.secure, expanded=expanded, trace=tuple(_alias_step(next_hop, expanded)))
+    steps = tuple(_alias_step(next_hop, expanded))
+    found = MxResult(secure=answer.secure, expanded=expanded, ttl=answer.ttl, trace=steps)
     status = "secure" if answer.secure else "insecure"
     if answer.nxdomain:
         step = Step("RFC 5321 section 5.1", f"{answer.name} does not exist ({status})", "the mail is returned")
@@ -254,17 +269,17 @@ def _from_answer(next_hop: NextHop, answer: Answer, config: Config, shuffle: Shu
         fact, effect = f"{answer.name} has no MX records ({status})", f"{next_hop} is its own server"
         step = Step("RFC 5321 section 5.1", fact, effect)
         found = evolve(found, implicit=True, trace=(*found.trace, step))
-        return _in_order([MxHost(next_hop.name)], found, config, shuffle)
+        return (yield from _in_order([MxHost(next_hop.name)], found, config))
     named = [record for record in records if record.exchange not in {".", ""}]
     if not named:
         step = Step("RFC 7505 section 3", f"the only exchange of {answer.name} is the root", "the mail is returned")
         return _undeliverable(found, step, Undeliverable("permanent", "null-mx", "5.1.10"))
     fact = f"{answer.name} has {counted(len(records), 'MX record')} ({status})"
-    steps = [Step("RFC 7672 section 2.2.1", fact, "sorted")]
+    steps = (*found.trace, Step("RFC 7672 section 2.2.1", fact, "sorted"))
     if len(named) < len(records):
-        steps.append(Step("RFC 7505 section 3", "a null MX stands beside MX hosts", "it is dropped"))
-    hosts = (_mx_host(record) for record in named)
-    return _in_order(hosts, evolve(found, trace=(*found.trace, *steps)), config, shuffle)
+        steps = (*steps, Step("RFC 7505 section 3", "a null MX stands beside MX hosts", "it is dropped"))
+    hosts = [_mx_host(record) for record in named]
+    return (yield from _in_order(hosts, evolve(found, trace=steps), config))
 
 
 def _expanded(answer: Answer) -> str | None:
@@ -293,7 +308,7 @@ def _mx_host(record: Mx) -> MxHost:
         return MxHost(record.exchange.lower().removesuffix("."), record.preference, valid=False)
 
 
-def _in_order(hosts: Iterable[MxHost], found: MxResult, config: Config, shuffle: Shuffle) -> MxResult:
+def _in_order(hosts: Iterable[MxHost], found: MxResult, config: Config) -> Program[MxResult]:
     """Sort by preference, shuffle among equals, merge duplicates at their best preference (RFC 5321 section 5.1)."""
     best: dict[str, MxHost] = {}
     for host in hosts:
@@ -301,12 +316,8 @@ def _in_order(hosts: Iterable[MxHost], found: MxResult, config: Config, shuffle:
             best[host.name] = host
     ordered: list[MxHost] = []
     for _, group in groupby(sorted(best.values(), key=_preference), key=_preference):
-        equals = list(group)
-        shuffled = equals.copy()
-        shuffle(shuffled)
-        if set(shuffled) != set(equals) or len(shuffled) != len(equals):
-            raise TypeError("shuffle has to put the list into another order, in place, and nothing else")
-        ordered += shuffled
+        equals = tuple(group)
+        ordered += equals if len(equals) == 1 else (yield from _shuffled(equals))
     trace = found.trace
     own = [host.preference for host in ordered if host.name in config.own_names]
     if own:  # before the list is cut, so that we are found wherever we stand
@@ -316,6 +327,14 @@ def _in_order(hosts: Iterable[MxHost], found: MxResult, config: Config, shuffle:
         fact = f"{len(ordered)} MX hosts are more than max_mx_hosts"
         trace = (*trace, Step("Config.max_mx_hosts", fact, f"the best {config.max_mx_hosts} are planned for"))
     return evolve(found, hosts=tuple(ordered[: config.max_mx_hosts]), trace=trace)
+
+
+def _shuffled(hosts: tuple[MxHost, ...]) -> Program[tuple[MxHost, ...]]:
+    effect = Shuffle(hosts)
+    shuffled = yield from ask(effect)
+    if len(shuffled) != len(hosts) or set(shuffled) != set(hosts):
+        raise BrokenContract(effect.performer, effect, "something else than the same hosts in another order")
+    return shuffled
 
 
 def ourselves(preference: int, how: str) -> Step:

@@ -18,32 +18,30 @@ judged one by one in their order, never filtered out of the list beforehand (sec
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, fields, frozen
+from attrs import evolve, field, fields, frozen
 
 from mailtlspolicy.config import Config, Dane, InsecureMx, Sts, StsWithDane
-from mailtlspolicy.effects import MAX_TTL, Answer, LookupFailure, StoreFailure, together
+from mailtlspolicy.effects import MAX_TTL, FailureKind, Now, ask, together, within
 from mailtlspolicy.hosts import SkipReason, TlsaOutcome, TlsaSearch, find_addresses, find_tlsa
 from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
-from mailtlspolicy.mx import Kind, Undeliverable, ourselves, resolve_mx
+from mailtlspolicy.lookups import lowest_ttl
+from mailtlspolicy.mx import LOCAL_ERROR, Kind, Undeliverable, ourselves, resolve_mx
 from mailtlspolicy.plan_values import Audit, Host, HostPlan, Observe, Plan, Skip, SkippedHost
-from mailtlspolicy.sts.cache import BACK_OFF
-from mailtlspolicy.sts.discovery import RESULT_TYPES, discover
+from mailtlspolicy.sts.cache import BACK_OFF, StsFailure
+from mailtlspolicy.sts.discovery import RESULT_TYPES, Discovered, discover
 from mailtlspolicy.sts.policy import Mode
-from mailtlspolicy.times import in_utc, later
+from mailtlspolicy.times import later
 from mailtlspolicy.trace import Step
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-    from mailtlspolicy.effects import Effect, Program
-    from mailtlspolicy.mx import MxHost, MxResult, NextHop, Shuffle
+    from mailtlspolicy.effects import Program
+    from mailtlspolicy.mx import MxHost, MxResult, NextHop
     from mailtlspolicy.sts.values import Discovery
-
-T = TypeVar("T")
 
 
 class Wish(Word):
@@ -66,31 +64,22 @@ LEVELS: dict[TlsaOutcome, TlsLevel | None] = {
 }
 
 
-def plan(
-    next_hop: NextHop,
-    *,
-    now: datetime,
-    config: Config,
-    shuffle: Shuffle,
-    requiretls: bool = False,
-    tls_optional: bool = False,
-) -> Program[Plan]:
+def plan(next_hop: NextHop, *, config: Config, requiretls: bool = False, tls_optional: bool = False) -> Program[Plan]:
     """Decide where mail for a next-hop may go (the program behind `Engine.plan`).
 
     Args:
         next_hop: where the mail is to go.
-        now: an aware time, from which `Plan.valid_until` counts.
         config: what the operator chose.
-        shuffle: puts a list of hosts of equal preference into the order in which to try them, in place.
         requiretls: the message requires TLS (RFC 8689 section 4.2.1).
         tls_optional: the message bears "TLS-Required: No" (section 4.2.2); void beside `requiretls` (section 4.1).
-
-    Raises:
-        ValueError: `now` is naive.
     """
-    now = in_utc(now)
     wish = Wish.REQUIRETLS if requiretls else Wish.TLS_OPTIONAL if tls_optional else Wish.NONE
-    made, ttl = yield from _with_lowest_ttl(_plan(next_hop, now, config, shuffle, wish))
+    # `mandatory` is the operator's demand, not the recipient's (RFC 8689 section 4.2.2)
+    dane = Dane.OFF if wish is Wish.TLS_OPTIONAL and config.dane is not Dane.MANDATORY else config.dane
+    now = (yield from ask(Now())).wall
+    seen = yield from within(config.max_plan_seconds, _search(next_hop, config, dane, wish))
+    made = _decide_all(next_hop, seen, dane, wish)
+    ttl = lowest_ttl(seen.found.ttl, seen.discovered.ttl, *(host.ttl for host in seen.hosts))
     if ttl is None:
         return made
     ends = [later(now, timedelta(seconds=min(max(ttl, 0), MAX_TTL)))]
@@ -101,31 +90,46 @@ def plan(
     return evolve(made, valid_until=min(ends))
 
 
-def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle, wish: Wish) -> Program[Plan]:
-    found = yield from resolve_mx(next_hop, config, shuffle)
+@frozen
+class _Seen:
+    """What the DNS, the policy store and the policy host say of a next-hop; the decision is still to come."""
+
+    found: MxResult
+    discovered: Discovered = field(factory=Discovered)
+    hosts: tuple[_Searched, ...] = ()
+
+
+def _search(next_hop: NextHop, config: Config, dane: Dane, wish: Wish) -> Program[_Seen]:
+    found = yield from resolve_mx(next_hop, config)
+    if found.undeliverable is not None:
+        return _Seen(found)
+    searches = together(*(_search_host(host, next_hop, found, config, dane) for host in found.hosts))
+    discovered, hosts = yield from together(_discover(next_hop, config, wish), searches)
+    return _Seen(found, discovered, hosts)
+
+
+def _decide_all(next_hop: NextHop, seen: _Seen, dane: Dane, wish: Wish) -> Plan:
+    found, sts = seen.found, seen.discovered.known
+    trace = [*found.trace, *seen.discovered.trace]
     made = Plan(
         next_hop=next_hop,
         expanded_next_hop=found.expanded,
         mx_secure=found.secure,
         undeliverable=found.undeliverable,
+        sts=sts,
         requiretls=wish is Wish.REQUIRETLS,
         tls_optional=wish is Wish.TLS_OPTIONAL,
-        trace=found.trace,
+        trace=tuple(trace),
     )
     if found.undeliverable is not None:
         return made
-    trace = list(found.trace)
-    # `mandatory` is the operator's demand, not the recipient's (RFC 8689 section 4.2.2)
-    dane = Dane.OFF if wish is Wish.TLS_OPTIONAL and config.dane is not Dane.MANDATORY else config.dane
-    searches = together(*(_search_host(host, next_hop, found, config, dane) for host in found.hosts))
-    sts, searched = yield from together(_discover(next_hop, now, config, wish, trace), searches)
     if sts is not None and sts.unknown:
-        return evolve(made, sts=sts, undeliverable=STS_LOOKUP_FAILED, trace=tuple(trace))
-    hosts = tuple(_decide(host, found, sts, dane) for host in searched)
-    made = evolve(made, sts=sts)
+        why = LOCAL_ERROR if sts.failure is StsFailure.LOCAL_ERROR else STS_LOOKUP_FAILED
+        return evolve(made, undeliverable=why)
+    hosts = tuple(_decide(host, found, sts, dane) for host in seen.hosts)
     if wish is Wish.REQUIRETLS:
         hosts = tuple(_require_tls(host, made) for host in hosts)
-    own = [host for host in searched if host.own_address is not None]
+    own = [host for host in seen.hosts if host.own_address is not None]
     if own and next_hop.kind in {Kind.DOMAIN, Kind.STATIC}:
         # of the whole list, before any host is judged by the policy (RFC 8461 section 8.4)
         best = min(own, key=lambda host: host.base.preference)
@@ -135,19 +139,16 @@ def _plan(next_hop: NextHop, now: datetime, config: Config, shuffle: Shuffle, wi
     return evolve(made, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
 
 
-def _discover(
-    next_hop: NextHop, now: datetime, config: Config, wish: Wish, trace: list[Step]
-) -> Program[Discovery | None]:
+def _discover(next_hop: NextHop, config: Config, wish: Wish) -> Program[Discovered]:
     """The MTA-STS policy of the next-hop, whose name is the policy domain (RFC 8461 sections 1.1 and 3.4)."""
     if next_hop.kind is Kind.LITERAL:  # section 3.4: an address has no policy
-        return None
+        return Discovered()
     if wish is Wish.TLS_OPTIONAL:
-        trace.append(Step("RFC 8689 section 4.2.2", "the message bears TLS-Required: No", "no policy is looked for"))
-        return None
+        step = Step("RFC 8689 section 4.2.2", "the message bears TLS-Required: No", "no policy is looked for")
+        return Discovered(trace=(step,))
     if config.sts is Sts.OFF:
-        trace.append(Step("Config.sts", "MTA-STS is switched off", "no policy is looked for"))
-        return None
-    return (yield from discover(next_hop.name, now, config, trace))
+        return Discovered(trace=(Step("Config.sts", "MTA-STS is switched off", "no policy is looked for"),))
+    return (yield from discover(next_hop.name, config))
 
 
 @frozen
@@ -156,8 +157,9 @@ class _Searched:
 
     base: Host
     own_address: str | None = None  # by which it is this system
-    skip: SkipReason | None = None
+    skip: Skip | None = None
     search: TlsaSearch = NO_SEARCH
+    ttl: int | None = None
 
 
 def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Config, dane: Dane) -> Program[_Searched]:
@@ -168,10 +170,11 @@ def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Confi
         return _search_literal(base)
     if not host.valid:
         step = Step("RFC 5321 section 5.1", f"{host.name!r} is not a host name", "the host is not used")
-        return _Searched(evolve(base, trace=(step,)), skip=SkipReason.INVALID_HOST)
+        return _Searched(evolve(base, trace=(step,)), skip=Skip(SkipReason.INVALID_HOST))
     addresses = yield from find_addresses(host.name, config, trace, chosen=next_hop.kind is not Kind.DOMAIN)
-    if isinstance(addresses, SkipReason):
-        return _Searched(evolve(base, trace=tuple(trace)), skip=addresses)
+    if addresses.skip is not None:
+        skip = Skip(addresses.skip, addresses.failure)
+        return _Searched(evolve(base, trace=tuple(trace)), skip=skip, ttl=addresses.ttl)
     search = NO_SEARCH
     if config.dane is Dane.OFF:
         trace.append(Step("Config.dane", "DANE is switched off", "no TLSA lookup"))
@@ -183,7 +186,7 @@ def _search_host(host: MxHost, next_hop: NextHop, found: MxResult, config: Confi
         further = _further_reference_ids(host.name, next_hop, found)
         search = yield from find_tlsa(host.name, next_hop.port, addresses, further, config, trace)
     base = evolve(base, addresses=addresses.found, binding=search.binding, trace=tuple(trace))
-    return _Searched(base, addresses.own, search=search)
+    return _Searched(base, addresses.own, search=search, ttl=lowest_ttl(addresses.ttl, search.ttl))
 
 
 def _search_literal(base: Host) -> _Searched:
@@ -191,7 +194,7 @@ def _search_literal(base: Host) -> _Searched:
     version = 6 if ":" in base.host else 4
     if version not in base.config.ip_versions:
         step = Step("Config.ip_versions", f"IP version {version} is not in use", "the host is unreachable")
-        return _Searched(evolve(base, trace=(step,)), skip=SkipReason.NO_ADDRESSES)
+        return _Searched(evolve(base, trace=(step,)), skip=Skip(SkipReason.NO_ADDRESSES))
     return _Searched(evolve(base, addresses=(base.host,)))
 
 
@@ -228,11 +231,11 @@ def _decide(searched: _Searched, found: MxResult, sts: Discovery | None, dane: D
         observed = (Duty.DANE,) if level is TlsLevel.DANE else ()
         level = TlsLevel.MAY
     if level is None:
-        return _skipped(base, search.error or SkipReason.TLSA_LOOKUP_FAILED, trace)
+        return _skipped(base, _skip_of(search), trace)
     if dane is Dane.MANDATORY and (level is not TlsLevel.DANE or not found.secure):
         why = "the choice of the host is insecure" if not found.secure else "no usable TLSA records bind the host"
         trace.append(Step("RFC 7672 section 6", f"DANE is mandatory, and {why}", "the host is not used"))
-        return _skipped(base, SkipReason.DANE_REQUIRED, trace)
+        return _skipped(base, Skip(SkipReason.DANE_REQUIRED), trace)
     if policy is not None:
         return _decide_by_policy(base, level, observed, policy.mode, found, trace)
     if level is TlsLevel.MAY:
@@ -254,7 +257,7 @@ def _decide_by_policy(
         return _used(base, level, duties, (*observed, Duty.PKIX), trace)
     if not base.sts_match:
         trace.append(Step("RFC 8461 section 5", fact, "the host is not used"))
-        return _skipped(base, SkipReason.STS_MX_MISMATCH, trace)
+        return _skipped(base, Skip(SkipReason.STS_MX_MISMATCH), trace)
     trace.append(Step("RFC 8461 section 5", fact, "TLS is required, with a PKIX certificate for the MX hostname"))
     level = TlsLevel.DANE if level is TlsLevel.DANE else TlsLevel.SECURE
     return _used(base, level, (*duties, Duty.PKIX), observed, trace)
@@ -267,7 +270,7 @@ def _require_tls(host: HostPlan | SkippedHost, made: Plan) -> HostPlan | Skipped
     trace, clause = list(host.trace), "RFC 8689 section 4.2.1"
     if not made.vouches_for(host):
         trace.append(Step(clause, "neither DNSSEC nor a policy vouches for the choice of the host", "it is not used"))
-        return _skipped(host, SkipReason.REQUIRETLS_UNMET, trace)
+        return _skipped(host, Skip(SkipReason.REQUIRETLS_UNMET), trace)
     if host.requires:
         trace.append(Step(clause, "the message requires TLS", "the server has to announce REQUIRETLS"))
         return evolve(host, requiretls=True, trace=tuple(trace))
@@ -280,7 +283,7 @@ def _audited(base: Host, level: TlsLevel | None, search: TlsaSearch, trace: list
     """RFC 7672 section 9.1: DANE stops nothing; what it would have given is recorded."""
     would_be = "a skipped host" if level is None else f"level {level}"
     trace.append(Step("RFC 7672 section 9.1", f"DANE is only audited; it would give {would_be}", "not enforced"))
-    return evolve(base, audit=Audit(level, None if search.error is None else Skip(search.error)))
+    return evolve(base, audit=Audit(level, None if search.error is None else _skip_of(search)))
 
 
 def _used(
@@ -293,8 +296,14 @@ def _used(
     return HostPlan(level=level, requires=duties, observe=observe, **_fields(base, trace))
 
 
-def _skipped(base: Host, reason: SkipReason, trace: list[Step]) -> SkippedHost:
-    return SkippedHost(skip=Skip(reason), **_fields(base, trace))
+def _skipped(base: Host, skip: Skip, trace: list[Step]) -> SkippedHost:
+    return SkippedHost(skip=skip, **_fields(base, trace))
+
+
+def _skip_of(search: TlsaSearch) -> Skip:
+    """Why a search that ended in an error keeps its host from being used."""
+    assert search.error is not None
+    return Skip(search.error, search.failure)
 
 
 def _fields(base: Host, trace: list[Step]) -> dict[str, Any]:
@@ -305,6 +314,8 @@ def _fields(base: Host, trace: list[Step]) -> dict[str, Any]:
 def _no_hosts(hosts: Sequence[HostPlan | SkippedHost], sts: Discovery | None) -> Undeliverable:
     """Why there is no host to try: permanent only where none of it can heal (RFC 5321 section 5.1)."""
     reasons = {host.skip.reason for host in hosts if host.skip is not None}
+    if any(host.skip is not None and host.skip.failure is FailureKind.LOCAL for host in hosts):
+        return LOCAL_ERROR
     if not reasons:  # only we ourselves take its mail: RFC 3463 X.4.6, routing loop detected
         return Undeliverable("permanent", "no-hosts", "5.4.6")
     if reasons <= {SkipReason.NO_ADDRESSES, SkipReason.INVALID_HOST}:
@@ -316,19 +327,3 @@ def _no_hosts(hosts: Sequence[HostPlan | SkippedHost], sts: Discovery | None) ->
     if reasons & {SkipReason.ADDRESS_LOOKUP_FAILED, SkipReason.ALIAS_LOOKUP_FAILED}:
         return Undeliverable("transient", "no-hosts", "4.4.3")
     return Undeliverable("transient", "no-hosts", "4.7.5")
-
-
-def _with_lowest_ttl(program: Program[T]) -> Program[tuple[T, int | None]]:
-    """Pass a program's batches through and note the lowest TTL, in seconds, of what it was told; a failure has 0."""
-    lowest: int | None = None
-    results: Any = None
-    while True:
-        try:
-            batch: tuple[Effect[Any], ...] = program.send(results)
-        except StopIteration as stop:
-            return stop.value, lowest
-        results = yield batch
-        for result in results:
-            if isinstance(result, (Answer, LookupFailure, StoreFailure)):
-                ttl = result.ttl if isinstance(result, Answer) else 0
-                lowest = ttl if lowest is None else min(lowest, ttl)

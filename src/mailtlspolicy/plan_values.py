@@ -16,6 +16,7 @@ from attrs.validators import instance_of, optional
 
 from mailtlspolicy import dane, pkix
 from mailtlspolicy.config import Config
+from mailtlspolicy.effects import FailureKind
 from mailtlspolicy.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
@@ -64,23 +65,27 @@ class Skip:
 
     Attributes:
         reason: the first that applies, in the order of `SkipReason`.
+        failure: how the lookup failed that is why; None where none did.
     """
 
     reason: SkipReason
+    failure: FailureKind | None = None
 
     @property
     def tlsrpt(self) -> ResultType | None:
-        """The RFC 8460 result type that reports it, or None where TLS is not to blame."""
-        return _SKIP_RESULT_TYPES.get(self.reason)
+        """The RFC 8460 result type that reports it, or None where TLS, or the domain, is not to blame."""
+        is_own = self.failure is not None and self.failure.is_own
+        return None if is_own else _SKIP_RESULT_TYPES.get(self.reason)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form of the contract."""
-        return {"reason": self.reason, "tlsrpt": self.tlsrpt}
+        return {"reason": self.reason, "tlsrpt": self.tlsrpt, "failure": self.failure}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Skip:
         """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
-        return cls(SkipReason(data["reason"]))
+        failure = data.get("failure")
+        return cls(SkipReason(data["reason"]), None if failure is None else FailureKind(failure))
 
 
 @frozen

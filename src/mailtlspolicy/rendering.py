@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.plan_values import HostPlan
+from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.tlsrpt.reading import MAX_ADDRESS, Unreadable
 
 if TYPE_CHECKING:

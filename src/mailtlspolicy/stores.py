@@ -15,8 +15,8 @@ import json
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.cache import Entry, merge
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

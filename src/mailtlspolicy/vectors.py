@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from mailtlspolicy.effects import Answer, Fetch, FetchFailure, Lookup, LookupFailure
+    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.engine import Resolver
     from mailtlspolicy.fetching import Fetcher, Response
+    from mailtlspolicy.sts.effects import Fetch, FetchFailure
     from mailtlspolicy.world import WorldEngine
 
 MISUSE = {"misuse": True}

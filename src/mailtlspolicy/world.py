@@ -44,17 +44,7 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import (
-    MAX_TTL,
-    Answer,
-    FailureKind,
-    Fetched,
-    FetchFailure,
-    FetchFailureKind,
-    LookupFailure,
-    Mx,
-    RecordType,
-)
+from mailtlspolicy.effects import MAX_TTL, Answer, FailureKind, LookupFailure, Mx, RecordType
 from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.fetching import whole_response
 from mailtlspolicy.mx import SMTP_PORT, Kind, NextHop
@@ -63,6 +53,7 @@ from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts.cache import Entry
+from mailtlspolicy.sts.effects import Fetched, FetchFailure, FetchFailureKind
 from mailtlspolicy.times import from_iso
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.words import Word
@@ -73,8 +64,9 @@ if TYPE_CHECKING:
 
     from mailtlspolicy.delivery.outcome import Outcome
     from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
-    from mailtlspolicy.effects import Fetch, Lookup
+    from mailtlspolicy.effects import Lookup
     from mailtlspolicy.fetching import Response
+    from mailtlspolicy.sts.effects import Fetch
 
 _T = TypeVar("_T")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailtlspolicy.adapters.sqlite import SqliteStore
-from mailtlspolicy.effects import StoreFailure
 from mailtlspolicy.stores import MemoryStore, encode_entry
 from mailtlspolicy.sts.cache import Entry
+from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
 
 if TYPE_CHECKING:

@@ -20,10 +20,11 @@ from mailtlspolicy import TlsLevel, World
 from mailtlspolicy.adapters.sqlite import AsyncSqliteStore, SqliteStore
 from mailtlspolicy.config import Config, Sts
 from mailtlspolicy.drivers import adrive, drive
-from mailtlspolicy.effects import Answer, LoadPolicy, Lookup, RecordType
+from mailtlspolicy.effects import Answer, Lookup, RecordType
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts import Entry, Policy, Record, parse_policy, parse_record
 from mailtlspolicy.sts.discovery import discover
+from mailtlspolicy.sts.effects import LoadPolicy
 from mailtlspolicy.sts.refresh import plan_refresh
 from tests.bench.rows import Row, hundreds, of_peer
 

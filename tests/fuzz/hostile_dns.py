@@ -8,21 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mailtlspolicy import Config, Engine, HostPlan, Plan, TlsLevel
-from mailtlspolicy.effects import (
-    Answer,
-    FailureKind,
-    FetchFailure,
-    FetchFailureKind,
-    Lookup,
-    LookupFailure,
-    Mx,
-    RecordType,
-    StoreFailure,
-)
+from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.fetching import Response
 from mailtlspolicy.levels import Duty
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Mode
+from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind, StoreFailure
 from mailtlspolicy.tlsa import Tlsa
 from tests.authority import NOW
 
@@ -30,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from random import Random
 
-    from mailtlspolicy.effects import Fetch
     from mailtlspolicy.sts import Entry
+    from mailtlspolicy.sts.effects import Fetch
 
 NAMES = ("a.example", "b.example", "mx.a.example", "mx.b.example", "c.test")
 ODD_NAMES = (

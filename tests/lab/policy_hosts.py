@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from mailtlspolicy.effects import FetchFailureKind
+from mailtlspolicy.sts.effects import FetchFailureKind
 from tests import webpki
 from tests.lab.programs import STOP_SECONDS, program
 

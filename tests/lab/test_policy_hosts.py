@@ -16,9 +16,10 @@ from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.adapters.sqlite import SqliteStore
-from mailtlspolicy.effects import Answer, Fetch, Fetched, FetchFailure, FetchFailureKind, RecordType
+from mailtlspolicy.effects import Answer, RecordType
 from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
 from mailtlspolicy.pkix import TrustStore
+from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind
 from tests.lab.lab import RESOLVER
 from tests.lab.policy_hosts import ADDRESS, HOSTS
 

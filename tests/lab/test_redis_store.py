@@ -23,9 +23,9 @@ from redis.retry import Retry
 from mailtlspolicy.adapters import redis as adapter
 from mailtlspolicy.adapters.redis import AsyncRedisStore, RedisStore
 from mailtlspolicy.conformance import STORE_CHECKS, EventLoopThread, OpenStore
-from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry, merge_octets
 from mailtlspolicy.sts.cache import Entry, StsFailure
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from tests.lab.programs import program
 

@@ -38,16 +38,18 @@ from mailtlspolicy.adapters._cut import cut_after, shake_hands
 from mailtlspolicy.adapters._text import printable, reason
 from mailtlspolicy.config import Config
 from mailtlspolicy.drivers import drive
-from mailtlspolicy.effects import Answer, FetchFailure, FetchFailureKind, Lookup, RecordType, together
+from mailtlspolicy.effects import Answer, Lookup, RecordType, together
 from mailtlspolicy.fetching import Response, timed_out
 from mailtlspolicy.lookups import lookup
 from mailtlspolicy.names import canonical, canonical_address
+from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from mailtlspolicy.effects import Effect, Fetch, Program
+    from mailtlspolicy.effects import Effect, Program
     from mailtlspolicy.engine import Resolver
+    from mailtlspolicy.sts.effects import Fetch
 
 MAX_ADDRESSES = 4  # dialled in one fetch; policy hosts met in the field have one or two of each family
 MAX_HEAD_OCTETS = 65_536  # of a response, interim ones included; web servers send some hundred, and allow 8 to 64 KiB

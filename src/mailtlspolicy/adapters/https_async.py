@@ -31,16 +31,18 @@ from mailtlspolicy.adapters.https import (
     unreachable,
 )
 from mailtlspolicy.drivers import adrive
-from mailtlspolicy.effects import FetchFailure, FetchFailureKind, Lookup
+from mailtlspolicy.effects import Lookup
 from mailtlspolicy.fetching import AsyncResponse, timed_out
 from mailtlspolicy.names import canonical
+from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
-    from mailtlspolicy.effects import Effect, Fetch
+    from mailtlspolicy.effects import Effect
     from mailtlspolicy.engine import AsyncResolver
+    from mailtlspolicy.sts.effects import Fetch
 
 # What fails at which of the steps that httpcore names to a `trace` extension; all others are HTTP
 _KINDS = {"connection.connect_tcp": FetchFailureKind.CONNECT, "connection.start_tls": FetchFailureKind.TLS}

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mailtlspolicy.adapters._text import reason
-from mailtlspolicy.effects import PolicyPage, StoreFailure
 from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, merge_octets
 from mailtlspolicy.sts.cache import Entry
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

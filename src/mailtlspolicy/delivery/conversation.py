@@ -7,7 +7,7 @@ before TLS is not kept (RFC 3207 section 4.2).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 
@@ -28,19 +28,20 @@ from mailtlspolicy.delivery.session import (
     Trouble,
 )
 from mailtlspolicy.delivery.transitions import IN_CLEAR, Event, Result, State, follow
-from mailtlspolicy.effects import ask
+from mailtlspolicy.effects import Now, ask
 from mailtlspolicy.names import MAX_NAME_OCTETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Set
-    from datetime import datetime
 
     from mailtlspolicy.delivery.message import Message
     from mailtlspolicy.delivery.transitions import Permission
-    from mailtlspolicy.effects import Program
+    from mailtlspolicy.effects import Effect, Program
     from mailtlspolicy.pkix import TrustStore
     from mailtlspolicy.plan_values import HostPlan
     from mailtlspolicy.verdict import Verdict
+
+_R = TypeVar("_R")
 
 MAX_TRANSCRIPT_LINES = 1000  # of one attempt: a hundred recipients leave some 300
 MAX_DEFECT = 200  # characters of what an exception says: it may quote what a server sent
@@ -56,7 +57,12 @@ TOO_MANY_RECIPIENTS = 552  # to RCPT; to be taken for a 452 (RFC 5321 section 4.
 _HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
 # RFC 3463 sections 3.4 to 3.6
-LOCAL_ERROR, CONNECT_FAILED, CONNECTION_LOST, LOOP, PROTOCOL_ERROR = "4.3.0", "4.4.1", "4.4.2", "4.4.6", "4.5.0"
+LOCAL_ERROR, CONNECT_FAILED, CONNECTION_LOST, LOOP, EXPIRED = "4.3.0", "4.4.1", "4.4.2", "4.4.6", "4.4.7"
+PROTOCOL_ERROR = "4.5.0"
+
+
+# What says nothing of the server
+_OF_OURS = {Trouble.LOCAL: (Event.LOCAL_ERROR, LOCAL_ERROR), Trouble.OVERDUE: (Event.OVERDUE, EXPIRED)}
 
 
 @frozen
@@ -83,7 +89,6 @@ class Conversation:
     Attributes:
         host: the host, with what it has to fulfil.
         address: which of its addresses.
-        now: the time at which certificates have to be valid.
         trust: the PKIX trust anchors.
         message: what is to be sent; None where nothing is.
         left: the recipients to whom it is to be sent.
@@ -110,7 +115,6 @@ class Conversation:
 
     host: HostPlan
     address: str
-    now: datetime
     trust: TrustStore | None
     message: Message | None = None
     left: tuple[str, ...] = ()
@@ -134,6 +138,7 @@ class Conversation:
     waiting: dict[str, RecipientOutcome] = field(factory=dict)
     transcript: list[str] = field(factory=list)
     _keyword: bool = False  # REQUIRETLS is announced, within TLS
+    _is_asking: bool = False  # an effect is being performed
 
     @property
     def sni(self) -> str | None:
@@ -143,7 +148,8 @@ class Conversation:
     def hold(self, state: State, permissions: Set[Permission], last: State | None = None) -> Program[Ended]:
         """Go on from a state until the attempt is over, or `last` is passed; then end the connection.
 
-        An exception here is a defect of ours. It costs this attempt, and nothing that is known already.
+        An exception here is a defect of ours. It costs this attempt, and nothing that is known already. One that is
+        raised where an effect is performed goes through, and the connection is ended all the same.
         """
         result: Result | None = None
         was: State | None = None
@@ -154,7 +160,13 @@ class Conversation:
                     raise AssertionError("the automaton led to cleartext where it is forbidden")
                 event = yield from _STEPS[was](self)
                 state, result = follow(was, event, permissions)
-            except Exception as error:  # noqa: BLE001  # whatever it is
+            except GeneratorExit:  # nobody is there to close the connection
+                raise
+            except BaseException as error:
+                if self._is_asking or not isinstance(error, Exception):
+                    self.is_broken = True
+                    yield from self._close()
+                    raise
                 event = self._defect(was, error)
                 state, result = follow(was, event, permissions)
         yield from self._close()
@@ -173,12 +185,18 @@ class Conversation:
     def _close(self) -> Program[None]:
         if self.is_open:
             self._tell("-- close" if self.is_broken else "C: QUIT")
-            yield from ask(Close(self.session))
             self.is_open = False
+            yield from ask(Close(self.session))
+
+    def _ask(self, effect: Effect[_R]) -> Program[_R]:
+        self._is_asking = True
+        result = yield from ask(effect)
+        self._is_asking = False
+        return result
 
     def _connect(self) -> Program[Event]:
         self._tell(f"-- connect to {self.address} port {self.host.port}")
-        result = yield from ask(Connect(self.address, self.host.port))
+        result = yield from self._ask(Connect(self.address, self.host.port))
         if isinstance(result, SessionFailure):
             event = self._failed(result)
             if result.kind is not Trouble.UNREACHABLE:
@@ -216,17 +234,17 @@ class Conversation:
     def _say_ehlo(self, helo_after: Set[int]) -> Program[Reply | Event]:
         """Say EHLO, and HELO after one of these codes."""
         self._tell("C: EHLO")
-        reply = yield from ask(Ehlo(self.session))
+        reply = yield from self._ask(Ehlo(self.session))
         if isinstance(reply, Reply) and reply.code in helo_after:
             self._heard(reply)
             self._tell("C: HELO")
-            reply = yield from ask(Ehlo(self.session, helo=True))
+            reply = yield from self._ask(Ehlo(self.session, helo=True))
             if isinstance(reply, Reply):
                 reply = Reply(reply.code, reply.lines[:1])  # further ones announce nothing
         if isinstance(reply, SessionFailure):
-            self._failed(reply)
+            event = self._failed(reply)
             if self.secured is None or reply.kind is not Trouble.HANDSHAKE:
-                return Event.LOST
+                return event
             self.tls_error, self.verdict = reply.tls_error, None  # on a session that did not come about
             return Event.HANDSHAKE_FAILED
         self._heard(reply)
@@ -234,7 +252,7 @@ class Conversation:
 
     def _start_tls(self) -> Program[Event]:
         self._tell("C: STARTTLS")
-        result = yield from ask(StartTls(self.session, self.sni, self.host.level))
+        result = yield from self._ask(StartTls(self.session, self.sni, self.host.level))
         if isinstance(result, Secured):
             self.secured = result
             session = " ".join(filter(None, (result.protocol, result.cipher))) or "TLS"
@@ -244,19 +262,19 @@ class Conversation:
             self._heard(result)
             self.detail = str(result)
             return Event.STARTTLS_REFUSED
-        self._failed(result)
+        event = self._failed(result)
         if result.kind is Trouble.INJECTED:
             self.tls_error = str(Event.INJECTED)
             return Event.INJECTED
         if result.kind is not Trouble.HANDSHAKE:
-            return Event.LOST
+            return event
         self.tls_error = result.tls_error
         return Event.HANDSHAKE_ALERT if result.alert and self.sni is not None else Event.HANDSHAKE_FAILED
 
     def _verify(self) -> Program[Event]:
-        yield from ()  # nothing to ask for: the decision is ours
+        now = (yield from self._ask(Now())).wall  # at which certificates have to be valid
         assert self.secured is not None
-        self.verdict = self.host.verify(self.secured.chain, now=self.now, trust=self.trust)
+        self.verdict = self.host.verify(self.secured.chain, now=now, trust=self.trust)
         what = self.verdict.failure or self.verdict.mechanism or "nothing to authenticate"
         self._tell(f"-- level {self.host.level}: {what}")
         if self.verdict.satisfied:
@@ -267,7 +285,7 @@ class Conversation:
     def _send(self) -> Program[Event]:
         assert self.message is not None
         self.requiretls = self.host.requiretls and self._keyword
-        sent = yield from ask(Transmit(self.session, self.message, self.left, self.requiretls))
+        sent = yield from self._ask(Transmit(self.session, self.message, self.left, self.requiretls))
         self._write_down(sent)
         entries = tuple(self._judged(sent))
         self.settled += [entry for entry in entries if entry.outcome is not Disposition.DEFERRED]
@@ -279,14 +297,15 @@ class Conversation:
         self.is_broken = sent.failure is not None
         if not self.left:
             return Event.DELIVERED if self._has_delivered else Event.REJECTED
-        if sent.failure is not None:
-            self._failed(sent.failure)
-        if sent.committed and sent.end is None:
-            self.committed = True
+        event = Event.TEMPFAILED if sent.failure is None else self._failed(sent.failure)
+        self.committed = sent.committed and sent.end is None
+        if event in {Event.LOCAL_ERROR, Event.OVERDUE}:
+            return event
+        if self.committed:
             return Event.LOST_AFTER_DATA
         if self._has_delivered:
             return Event.DELIVERED_IN_PART
-        return Event.TEMPFAILED if sent.failure is None else Event.LOST
+        return event
 
     @property
     def _has_delivered(self) -> bool:
@@ -335,8 +354,8 @@ class Conversation:
         self._tell(f"-- {failure.kind}{f': {failure.detail}' if failure.detail else ''}")
         self.detail = failure.detail or str(failure.kind)
         self.is_broken = True
-        self.status = CONNECTION_LOST
-        return Event.LOST
+        event, self.status = _OF_OURS.get(failure.kind, (Event.LOST, CONNECTION_LOST))
+        return event
 
     def _unless_refused(self, reply: Reply) -> Event | None:
         """That a greeting or a reply to EHLO or HELO ends the attempt, or None where it does not."""

@@ -8,11 +8,11 @@ as an object that nothing here looks into.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import Attribute, field, frozen
 
-from mailtlspolicy.effects import Effect
+from mailtlspolicy.effects import Effect, OwnFailure
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Trouble(Word):
     UNREACHABLE = "unreachable"  # it did not come about
     LOST = "lost"  # it ended, timed out, or the peer spoke no SMTP
     INJECTED = "injected"  # octets came behind the reply to STARTTLS
+    LOCAL = "local"  # this system lacked something
+    OVERDUE = "overdue"  # the time of the delivery was up
     HANDSHAKE = "handshake"  # TLS could not be agreed on, or the peer ended it before it said anything within
 
 
@@ -105,8 +107,21 @@ class SessionFailure:
     alert: bool = False
 
 
+class _OfConnector:
+    """An effect that the connector performs."""
+
+    __slots__ = ()
+    performer: ClassVar[str] = "connector"
+    is_fenced: ClassVar[bool] = True
+    is_timed: ClassVar[bool] = True
+
+    def own_failure(self, why: OwnFailure, detail: str) -> Any:
+        """A failure that says nothing of the server."""
+        return SessionFailure(Trouble(why), detail)
+
+
 @frozen
-class Connect(Effect["Connected | SessionFailure"]):
+class Connect(_OfConnector, Effect["Connected | SessionFailure"]):
     """Connect to an SMTP server and await its greeting.
 
     Attributes:
@@ -134,7 +149,7 @@ class Connected:
 
 
 @frozen
-class Ehlo(Effect["Reply | SessionFailure"]):
+class Ehlo(_OfConnector, Effect["Reply | SessionFailure"]):
     """Say EHLO or, where the delivery wants it, HELO (RFC 5321 section 3.2).
 
     An alert or the end of the connection in place of the reply to the first EHLO within TLS is a `Trouble.HANDSHAKE`:
@@ -151,7 +166,7 @@ class Ehlo(Effect["Reply | SessionFailure"]):
 
 
 @frozen
-class StartTls(Effect["Secured | Reply | SessionFailure"]):
+class StartTls(_OfConnector, Effect["Secured | Reply | SessionFailure"]):
     """Ask for STARTTLS and, after a 220 and nothing else, do the handshake (RFC 3207 sections 4 and 6).
 
     Any other reply is the result. Nothing is verified; the chain is handed over as presented.
@@ -177,7 +192,7 @@ class Secured:
 
 
 @frozen
-class Transmit(Effect["Transmitted"]):
+class Transmit(_OfConnector, Effect["Transmitted"]):
     """Send a message to some of its recipients, in one transaction (RFC 5321 section 3.3).
 
     MAIL; one RCPT a recipient; DATA if at least one was accepted; the content. The transaction ends at the first reply
@@ -194,6 +209,10 @@ class Transmit(Effect["Transmitted"]):
     message: Message
     recipients: tuple[str, ...]
     requiretls: bool = False
+
+    def own_failure(self, why: OwnFailure, detail: str) -> Transmitted:
+        """A failure of which nobody knows how far the transaction had come: the server may have the message."""
+        return Transmitted(failure=SessionFailure(Trouble(why), detail), committed=True)
 
 
 @frozen
@@ -218,7 +237,19 @@ class Transmitted:
 
 
 @frozen
-class Close(Effect[None]):
+class Close(_OfConnector, Effect[None]):
     """End a connection: with QUIT where the dialogue is whole (RFC 5321 section 4.1.1.10), else just so."""
 
+    answers = (type(None),)
+    is_timed = False
+
     session: Any = field(repr=False)
+
+    def own_failure(self, why: OwnFailure, detail: str) -> None:
+        """Nothing: the connection is of no more use."""
+
+
+Connect.answers = Connected, SessionFailure
+Ehlo.answers = Reply, SessionFailure
+StartTls.answers = Secured, Reply, SessionFailure
+Transmit.answers = (Transmitted,)

@@ -69,7 +69,8 @@ class Event(Word):
     TEMPFAILED = "tempfailed"  # some are, and nobody got it
     REJECTED = "rejected"  # nobody is, and nobody got it here
     LOST_AFTER_DATA = "lost-after-data"  # the connection, between the last octet of the message and the reply
-    LOCAL_ERROR = "local-error"  # a defect of ours, which says nothing of the server
+    LOCAL_ERROR = "local-error"  # a defect or a want of ours, which says nothing of the server
+    OVERDUE = "overdue"  # the time of the delivery was up
 
 
 class Result(Word):
@@ -127,7 +128,11 @@ _UNREACHABLE = _ends(Result.CONNECT_FAILED, "RFC 5321 section 5.1")
 _REFUSED = _ends(Result.TEMPFAILED, "RFC 5321 section 4.2.1")
 _LOST = _ends(Result.TEMPFAILED, "RFC 5321 section 3.8")
 _LOST_IN_TLS = _ends(Result.TEMPFAILED, "RFC 7672 section 2.2", Permission.RETRY_AGAIN)
-_LOCAL_ERROR = _ends(Result.LOCAL_ERROR, "RFC 3463 section 3.4")
+# What may happen in any state, unless a row says otherwise
+_ANYWHERE = {
+    Event.LOCAL_ERROR: _ends(Result.LOCAL_ERROR, "RFC 3463 section 3.4"),
+    Event.OVERDUE: Transition(State.END, "Config.max_delivery_seconds", Result.TEMPFAILED),
+}
 
 _TRANSACTION = {
     Event.DELIVERED: Transition(State.END, "RFC 5321 section 4.2.5", Result.DELIVERED),
@@ -194,9 +199,7 @@ _ROWS: dict[State, dict[Event, Transition]] = {
 }
 
 TRANSITIONS: dict[tuple[State, Event], Transition] = {
-    (state, event): transition
-    for state, row in _ROWS.items()
-    for event, transition in {**row, Event.LOCAL_ERROR: row.get(Event.LOCAL_ERROR, _LOCAL_ERROR)}.items()
+    (state, event): transition for state, row in _ROWS.items() for event, transition in {**_ANYWHERE, **row}.items()
 }
 """Where every event leads that can happen in a state."""
 

@@ -12,27 +12,29 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from mailtlspolicy.config import CleartextRetry
-from mailtlspolicy.delivery.conversation import Conversation
+from mailtlspolicy.delivery.conversation import LOCAL_ERROR, Conversation
 from mailtlspolicy.delivery.outcome import Attempt, Disposition, Outcome, RecipientOutcome, Retry, Security
 from mailtlspolicy.delivery.transitions import IN_CLEAR, TRANSITIONS, Event, Permission, Result, State
+from mailtlspolicy.effects import BrokenContract, Now, ask, within
 from mailtlspolicy.hosts import SkipReason
 from mailtlspolicy.levels import Duty, TlsLevel
 from mailtlspolicy.mx import Kind, Undeliverable
+from mailtlspolicy.plan import plan as make_plan
 from mailtlspolicy.plan_values import HostPlan, SkippedHost
-from mailtlspolicy.times import in_utc, later
+from mailtlspolicy.times import later
 from mailtlspolicy.verdict import ResultType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from mailtlspolicy.config import Config
     from mailtlspolicy.delivery.conversation import Ended
     from mailtlspolicy.delivery.message import Message
-    from mailtlspolicy.effects import Program
+    from mailtlspolicy.effects import Moment, Program
+    from mailtlspolicy.mx import NextHop
     from mailtlspolicy.pkix import TrustStore
     from mailtlspolicy.plan_values import Plan
     from mailtlspolicy.verdict import Verdict
@@ -51,6 +53,7 @@ _WITHOUT_REQUIRETLS, _WITHOUT_TLS = "5.7.30", "5.7.10"
 _TLS_FAILED = {Permission.WITHOUT_SNI, Permission.RETRY, Permission.RETRY_AGAIN}
 
 _UNREACHABLE = Undeliverable("transient", "no-hosts", "4.4.4")  # a plan made by hand, without an address
+_OVERDUE = Undeliverable("transient", "no-hosts", "4.4.7")  # RFC 3463 section 3.5: delivery time expired
 _NOTIFICATION_WAITS = Undeliverable("transient", "requiretls-unmet", "4.7.5")  # RFC 8689 section 5
 
 # What RFC 8689 section 4.2.1 steps 2 to 5 can fail for
@@ -72,43 +75,63 @@ _RESULT_TYPES: dict[Result, ResultType | None] = {
 
 
 def deliver(
-    plan: Plan,
+    next_hop: NextHop,
     message: Message,
     *,
-    now: datetime,
     config: Config,
     trust: TrustStore | None,
+    plan: Plan | None = None,
     before: Outcome | None = None,
     ehlo_name: str | None = None,
 ) -> Program[Outcome]:
-    """Try to deliver a message by a plan (the program behind `Engine.deliver`).
+    """Plan, and try to deliver a message by the plan (the program behind `Engine.deliver`).
 
     Args:
-        plan: where the mail may go, planned for the wishes of this message.
+        next_hop: where the mail is to go.
         message: the message.
-        now: an aware time, at which certificates have to be valid and from which a retry counts.
         config: what the operator chose.
         trust: the PKIX trust anchors.
+        plan: a plan for the wishes of this message, made before; one that is no longer valid is made anew.
         before: the outcome of the try before, of this message or of another to this domain.
         ehlo_name: the name by which this system greets servers, where that is known; see `own_names`.
 
     Raises:
-        ValueError: `now` is naive, the plan is for a message of other wishes, or it demands PKIX without trust anchors.
+        ValueError: the plan is for a message of other wishes, or it demands PKIX without trust anchors.
     """
-    if (plan.requiretls, plan.tls_report) != (message.requiretls, message.tls_report) or (
-        plan.tls_optional and not message.tls_optional
+    if plan is not None and (
+        (plan.requiretls, plan.tls_report) != (message.requiretls, message.tls_report)
+        or (plan.tls_optional and not message.tls_optional)
     ):
         raise ValueError("the plan was made for a message of other wishes (requiretls, tls_optional, tls_report)")
+    program = _deliver(next_hop, message, config, trust, plan, before, ehlo_name)
+    return (yield from within(config.max_delivery_seconds, program))
+
+
+def _deliver(
+    next_hop: NextHop,
+    message: Message,
+    config: Config,
+    trust: TrustStore | None,
+    plan: Plan | None,
+    before: Outcome | None,
+    ehlo_name: str | None,
+) -> Program[Outcome]:
+    began = yield from ask(Now())
+    if plan is None or (plan.valid_until is not None and plan.valid_until < began.wall):
+        made = yield from make_plan(
+            next_hop, config=config, requiretls=message.requiretls, tls_optional=message.tls_optional
+        )
+        plan = evolve(made, tls_report=message.tls_report)
     if trust is None and any(Duty.PKIX in host.requires for host in plan.usable_hosts):
         raise ValueError("the plan wants certificates that PKIX trusts, and there are no trust anchors")
-    return (yield from _Walk(plan, message, in_utc(now), config, trust, before, ehlo_name).run())
+    return (yield from _Walk(plan, message, began, config, trust, before, ehlo_name).run())
 
 
 @define
 class _Walk:
     plan: Plan
     message: Message
-    now: datetime
+    began: Moment
     config: Config
     trust: TrustStore | None
     before: Outcome | None
@@ -119,6 +142,7 @@ class _Walk:
     left: tuple[str, ...] = ()
     connections: int = 0
     cut_short: bool = False  # not every address was tried
+    is_overdue: bool = False  # because the time was up
     asked_to_wait: bool = False
     committed: bool = False
     cleartext_retry: dict[str, bool] = field(factory=dict)  # hosts where TLS failed; whether cleartext was tried
@@ -126,13 +150,19 @@ class _Walk:
     def run(self) -> Program[Outcome]:
         self.left = self.message.recipients
         state = State.NEXT
-        for host in self.plan.hosts:
-            if isinstance(host, HostPlan):
-                state = yield from self._try_host(host)
-            else:
-                self.attempts.append(_skipped(host))
-            if state is State.END:
-                break
+        try:
+            for host in self.plan.hosts:
+                if isinstance(host, HostPlan):
+                    state = yield from self._try_host(host)
+                else:
+                    self.attempts.append(_skipped(host))
+                if state is State.END:
+                    break
+        except BrokenContract as error:
+            for recipient in self.left:
+                self.waiting.setdefault(recipient, RecipientOutcome(recipient, Disposition.DEFERRED, None, LOCAL_ERROR))
+            error.outcome = self._outcome()
+            raise
         return self._outcome()
 
     def _try_host(self, host: HostPlan) -> Program[State]:
@@ -142,7 +172,8 @@ class _Walk:
             state = State.CONNECT_IN_CLEAR if host.level is TlsLevel.NONE else State.CONNECT
             again = False
             while state not in {State.NEXT, State.END}:
-                if self.connections >= self.config.max_attempts:
+                self.is_overdue = yield from self._is_time_up()
+                if self.is_overdue or self.connections >= self.config.max_attempts:
                     self.cut_short = True
                     return State.END
                 after_tls = state is State.CONNECT_IN_CLEAR and host.level is not TlsLevel.NONE
@@ -150,7 +181,6 @@ class _Walk:
                 talk = Conversation(
                     host=host,
                     address=address,
-                    now=self.now,
                     trust=self.trust,
                     message=self.message,
                     left=self.left,
@@ -167,6 +197,10 @@ class _Walk:
             if state is State.END:
                 return state
         return State.NEXT
+
+    def _is_time_up(self) -> Program[bool]:
+        now = yield from ask(Now())
+        return now.elapsed - self.began.elapsed >= self.config.max_delivery_seconds
 
     def _attempt(self, talk: Conversation, state: State, allowed: set[Permission]) -> Program[State]:
         """Hold one conversation; return the state in which the walk goes on."""
@@ -228,10 +262,10 @@ class _Walk:
         settling = [entry for entry in entries if entry.outcome is outcome]
         securities = [attempt.security for attempt in self.attempts if attempt.security is not None]
         delivered, deferred = outcome is Disposition.DELIVERED, outcome is Disposition.DEFERRED
-        at = later(self.now, timedelta(seconds=self.config.retry_seconds))
+        at = later(self.began.wall, timedelta(seconds=self.config.retry_seconds))
         return Outcome(
             outcome=outcome,
-            at=self.now,
+            at=self.began.wall,
             host=settling[-1].host,
             security=max(securities, key=list(Security).index, default=None) if delivered else None,
             status=settling[0].status,
@@ -255,7 +289,7 @@ class _Walk:
             return lambda recipient: RecipientOutcome(recipient, Disposition.BOUNCED, None, status)
         if made:
             return self.waiting.__getitem__
-        bad = self.plan.undeliverable or _UNREACHABLE
+        bad = _OVERDUE if self.is_overdue else self.plan.undeliverable or _UNREACHABLE
         if bad.reason == "requiretls-unmet" and not self.message.sender:
             bad = _NOTIFICATION_WAITS
         outcome = Disposition.BOUNCED if bad.kind == "permanent" else Disposition.DEFERRED

@@ -41,6 +41,7 @@ MAX_AHEAD = timedelta(hours=12)
 class StsFailure(Word):
     """Why nothing newer was learned of a policy domain."""
 
+    LOCAL_ERROR = "local-error"
     DNS_ERROR = "dns-error"
     RECORD_MISSING = "record-missing"
     RECORD_INVALID = "record-invalid"

@@ -20,21 +20,11 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from mailtlspolicy.config import StsMediaType, StsOnDnsError
-from mailtlspolicy.effects import (
-    Fetch,
-    Fetched,
-    FetchFailure,
-    LoadPolicy,
-    LookupFailure,
-    RecordType,
-    StoreFailure,
-    StorePolicy,
-    ask,
-    together,
-)
+from mailtlspolicy.effects import FailureKind, LookupFailure, Now, RecordType, ask, together
 from mailtlspolicy.lookups import lookup
 from mailtlspolicy.names import MAX_NAME_OCTETS
 from mailtlspolicy.sts.cache import TOUCH, Entry, StsFailure
+from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, LoadPolicy, StoreFailure, StorePolicy
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode, Policy, parse_policy
 from mailtlspolicy.sts.record import Record, announcements, parse_record
 from mailtlspolicy.sts.refusal import Refusal, RemarkKind
@@ -63,34 +53,44 @@ RESULT_TYPES = {
 }
 
 
-def discover(domain: str, now: datetime, config: Config, trace: list[Step]) -> Program[Discovery | None]:
+@frozen
+class Discovered:
+    """What discovery came to.
+
+    Attributes:
+        known: what is known; None where the domain announces nothing, and no policy of it is cached.
+        ttl: seconds for which the DNS and the policy store say so, 0 where one of them said nothing; None where
+            neither was asked.
+        trace: the steps of the decision.
+    """
+
+    known: Discovery | None = None
+    ttl: int | None = None
+    trace: tuple[Step, ...] = ()
+
+
+def discover(domain: str, config: Config) -> Program[Discovered]:
     """Find the policy in force for a policy domain (RFC 8461 section 5.1).
 
     Args:
         domain: the policy domain, canonical.
-        now: an aware time in UTC.
         config: what the operator chose.
-        trace: gets the steps of the decision.
-
-    Returns:
-        What is known; None where the domain announces nothing, and no policy of it is cached.
     """
     loaded, found = yield from together(ask(LoadPolicy(domain)), find_record(domain, config))
-    if not isinstance(loaded, (Entry, StoreFailure, type(None))):
-        raise TypeError(f"a LoadPolicy is answered by an Entry, a StoreFailure or None, not {type(loaded).__name__}")
+    now = (yield from ask(Now())).wall
     unreadable = loaded.detail if isinstance(loaded, StoreFailure) else None
-    trace.append(Step("RFC 8461 section 3.1", found.detail, _CONSEQUENCES[found.failure, found.record is not None]))
+    trace = [Step("RFC 8461 section 3.1", found.detail, _CONSEQUENCES[found.failure, found.record is not None])]
     entry = loaded if isinstance(loaded, Entry) else Entry(checked=now, used=now)
     learned = yield from _learn(domain, entry, found, now, config, trace)
+    now = (yield from ask(Now())).wall  # a fetch takes its time
     entry = learned.entry
     policy = entry.policy_in_force(now)
     if policy is not None and now - entry.used >= TOUCH:
         entry = evolve(entry, used=now, checked=now)
     unwritten = (yield from ask(StorePolicy(domain, entry))) if _is_news(entry, loaded) else None
-    if not isinstance(unwritten, (StoreFailure, type(None))):
-        raise TypeError(f"a StorePolicy is answered by a StoreFailure or None, not {type(unwritten).__name__}")
+    ttl = found.ttl if unreadable is None and unwritten is None else 0
     if policy is None and found.record is None and found.failure is None and unreadable is None:
-        return None
+        return Discovered(None, ttl, tuple(trace))
     announced = None if found.record is None else found.record.id
     failure = learned.failure
     if policy is not None and announced is None and failure is None:
@@ -102,15 +102,14 @@ def discover(domain: str, now: datetime, config: Config, trace: list[Step]) -> P
         source=None if policy is None else learned.source,
         expires=None if policy is None else entry.expires,
         failure=failure,
-        tlsrpt=_result_type(failure, policy) if learned.is_counted else None,
+        tlsrpt=_result_type(failure, policy) if learned.is_counted and not learned.is_own else None,
         detail=learned.detail,
         store_failure=unreadable or (None if unwritten is None else unwritten.detail),
-        unknown=policy is None and _is_unknown(failure, unreadable, config),
+        unknown=policy is None and (unreadable is not None or _is_unknown(failure, config, is_own=learned.is_own)),
         rejected=None if learned.rejected is None else learned.rejected[:MAX_REJECTED].decode("utf-8", "replace"),
         refusal=None if learned.refusal is None else learned.refusal.reason,
     )
-    trace += _closing_steps(known)
-    return known
+    return Discovered(known, ttl, (*trace, *_closing_steps(known)))
 
 
 @frozen
@@ -122,6 +121,7 @@ class _Learned:
     detail: str
     source: Source = Source.CACHED
     is_counted: bool = True  # a failure of now, which is reported
+    is_own: bool = False  # one of this system's, which is not
     rejected: bytes | None = None
     refusal: Refusal | None = None
 
@@ -131,16 +131,19 @@ def _learn(
 ) -> Program[_Learned]:
     """Fetch what is announced, unless that is known or failed just now (RFC 8461 section 3.3)."""
     if found.record is None or entry.spares_fetch(found.record.id, now):
-        return _Learned(entry, found.failure, found.detail)
+        return _Learned(entry, found.failure, found.detail, is_own=found.is_own)
     failed = entry.back_off(found.record.id, now)
     if failed is not None:
         detail = f"{failed.failure} at {failed.at.isoformat()}"
         trace.append(Step("RFC 8461 section 3.3", f"fetching this id failed: {detail}", "not fetched again so soon"))
         return _Learned(entry, failed.failure, detail, is_counted=False)
     fetched = yield from fetch_policy(domain, config)
+    now = (yield from ask(Now())).wall
     if fetched.policy is None:
         trace.append(Step("RFC 8461 section 3.3", fetched.detail, "nothing newer is known"))
         failure = fetched.failure or StsFailure.FETCH_ERROR
+        if fetched.is_own:  # no failure of the policy host: no back-off, and nothing to report
+            return _Learned(entry, failure, fetched.detail, is_own=True)
         entry = evolve(entry.with_failure(found.record.id, now, failure), used=now)
         return _Learned(entry, failure, fetched.detail, rejected=fetched.body, refusal=fetched.refusal)
     trace.append(Step("RFC 8461 section 3.3", fetched.detail, "it is in force from now on"))
@@ -158,18 +161,20 @@ def find_record(domain: str, config: Config) -> Program[RecordSearch]:
         return RecordSearch(detail=f"{name} is too long for a name")
     answer = yield from lookup(name, RecordType.TXT, config)
     if isinstance(answer, LookupFailure):
-        return RecordSearch(failure=StsFailure.DNS_ERROR, detail=f"the TXT lookup of {name} failed ({answer.kind})")
+        failure = StsFailure.LOCAL_ERROR if answer.kind is FailureKind.LOCAL else StsFailure.DNS_ERROR
+        detail = f"the TXT lookup of {name} failed ({answer.kind})"
+        return RecordSearch(failure=failure, detail=detail, ttl=0, is_own=answer.kind.is_own)
     announced = tuple(map(b"".join, announcements(record for record in answer.records if isinstance(record, tuple))))
     if not announced:
-        return RecordSearch(detail=f"{name} has no TXT record of MTA-STS")
+        return RecordSearch(detail=f"{name} has no TXT record of MTA-STS", ttl=answer.ttl)
     if len(announced) > 1:
         fact = f"{name} has {counted(len(announced), 'TXT record')} of MTA-STS"
-        return RecordSearch(failure=StsFailure.RECORD_INVALID, detail=fact, announced=announced)
+        return RecordSearch(failure=StsFailure.RECORD_INVALID, detail=fact, announced=announced, ttl=answer.ttl)
     record = parse_record(announced)
     if isinstance(record, Record):
-        return RecordSearch(record, detail=f"{name} announces id {record.id}", announced=announced)
+        return RecordSearch(record, detail=f"{name} announces id {record.id}", announced=announced, ttl=answer.ttl)
     fact = f"the TXT record of {name} is invalid: {record}"
-    return RecordSearch(failure=StsFailure.RECORD_INVALID, detail=fact, announced=announced)
+    return RecordSearch(failure=StsFailure.RECORD_INVALID, detail=fact, announced=announced, ttl=answer.ttl)
 
 
 def fetch_policy(domain: str, config: Config) -> Program[FetchResult]:
@@ -180,11 +185,9 @@ def fetch_policy(domain: str, config: Config) -> Program[FetchResult]:
     request = Fetch(host, config.max_policy_octets, config.max_fetch_seconds)
     response = yield from ask(request)
     if isinstance(response, FetchFailure):
-        failure = StsFailure.WEBPKI_INVALID if response.kind.is_webpki else StsFailure.FETCH_ERROR
         why = f"{response.kind} ({response.detail})" if response.detail else response.kind
-        return FetchResult(failure=failure, detail=f"{request.url} could not be fetched: {why}")
-    if not isinstance(response, Fetched):
-        raise TypeError(f"a Fetch is answered by Fetched or a FetchFailure, not {type(response).__name__}")
+        detail = f"{request.url} could not be fetched: {why}"
+        return FetchResult(failure=_failure_of(response.kind), detail=detail, is_own=response.kind.is_own)
     if response.status != 200:
         return FetchResult(failure=StsFailure.FETCH_ERROR, detail=f"{request.url} has status {response.status}")
     content_type = "" if response.content_type is None else response.content_type.strip()
@@ -199,11 +202,18 @@ def fetch_policy(domain: str, config: Config) -> Program[FetchResult]:
     return FetchResult(failure=StsFailure.POLICY_INVALID, detail=fact, body=response.body, refusal=policy)
 
 
+def _failure_of(kind: FetchFailureKind) -> StsFailure:
+    if kind is FetchFailureKind.LOCAL:
+        return StsFailure.LOCAL_ERROR
+    return StsFailure.WEBPKI_INVALID if kind.is_webpki else StsFailure.FETCH_ERROR
+
+
 _CONSEQUENCES = {
     (None, True): "a policy is announced",
     (None, False): "no policy is announced",
     (StsFailure.RECORD_INVALID, False): "no policy can be discovered",
     (StsFailure.DNS_ERROR, False): "whether a policy is announced is unknown",
+    (StsFailure.LOCAL_ERROR, False): "whether a policy is announced is unknown",
 }
 
 
@@ -221,11 +231,11 @@ def _result_type(failure: StsFailure | None, policy: Policy | None) -> ResultTyp
     return None if policy is None or policy.mode is Mode.NONE else ResultType.STS_POLICY_FETCH_ERROR
 
 
-def _is_unknown(failure: StsFailure | None, unreadable: str | None, config: Config) -> bool:
+def _is_unknown(failure: StsFailure | None, config: Config, *, is_own: bool) -> bool:
     """Whether to wait, where there is no policy in force; by the RFC alone a sender goes on (section 3.3)."""
-    if unreadable is not None:
+    if failure is StsFailure.LOCAL_ERROR:  # what this system lacks says nothing of the domain
         return True
-    return failure is StsFailure.DNS_ERROR and config.sts_on_dns_error is StsOnDnsError.DEFER
+    return (is_own or failure is StsFailure.DNS_ERROR) and config.sts_on_dns_error is StsOnDnsError.DEFER
 
 
 def _closing_steps(known: Discovery) -> Iterable[Step]:

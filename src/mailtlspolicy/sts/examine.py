@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from mailtlspolicy.effects import LoadPolicy, StoreFailure, ask, together
+from mailtlspolicy.effects import ask, together
 from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.sts.discovery import fetch_policy, find_record
+from mailtlspolicy.sts.effects import LoadPolicy, StoreFailure
 
 if TYPE_CHECKING:
     from mailtlspolicy.config import Config

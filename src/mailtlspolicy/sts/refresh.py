@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from mailtlspolicy.config import Sts
-from mailtlspolicy.effects import DropPolicy, ListPolicies, PolicyPage, StoreFailure, StorePolicy, ask, together
+from mailtlspolicy.effects import Effect, Now, ask, in_turn
 from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.names import canonical
 from mailtlspolicy.sts.cache import BACK_OFF, Entry, StsFailure
 from mailtlspolicy.sts.discovery import fetch_policy, find_record
+from mailtlspolicy.sts.effects import DropPolicy, ListPolicies, StoreFailure, StorePolicy
 from mailtlspolicy.sts.policy import Mode
 from mailtlspolicy.times import later
 
@@ -166,25 +167,30 @@ def _is_stuck(entry: Entry, now: datetime) -> bool:
     return entry.is_from_the_future(now) and not any(entry.back_off(failed.id, now) for failed in entry.failed)
 
 
-def refresh(
-    *, now: datetime, at_once: int, configure: Callable[[str], Config], progress: Callable[[RefreshReport], None]
-) -> Program[RefreshReport]:
+@frozen
+class Progress(Effect[None]):
+    """Tell who watches a refresh what became of a domain."""
+
+    performer = "progress"
+    answers = (type(None),)
+
+    report: RefreshReport
+
+
+def refresh(*, at_once: int | None, configure: Callable[[str], Config]) -> Program[RefreshReport]:
     """Go through the policy store once: refresh what is due, drop what is disused.
 
     The program behind `Engine.refresh`.
 
     Args:
-        now: an aware time in UTC; what is fetched counts as fetched then.
-        at_once: how many domains to refresh side by side.
+        at_once: how many domains to refresh side by side; None for any number.
         configure: gives the configuration for a policy domain.
-        progress: is told every few domains what became of them.
     """
+    now = (yield from ask(Now())).wall
     done: list[RefreshReport] = []
     cursor: str | None = ""
     while cursor is not None:
         page = yield from ask(ListPolicies(cursor))
-        if not isinstance(page, (PolicyPage, StoreFailure)):
-            raise TypeError(f"ListPolicies is answered by a PolicyPage or a StoreFailure, not {type(page).__name__}")
         if isinstance(page, StoreFailure):
             done.append(RefreshReport(store_failures=(page.detail,)))
             break
@@ -193,14 +199,18 @@ def refresh(
         done.append(RefreshReport(store_failures=tuple(f"{domain!r:.80} is no policy domain" for domain in strange)))
         plan = plan_refresh(readable.items(), now)
         tasks = [_drop(domain, entry) for domain, entry in plan.drop]
-        tasks += [_refresh(domain, entry, now, configure) for domain, entry in plan.due]
-        tasks += [_heal(domain, bad, now, configure) for domain, bad in page.failures]
-        for start in range(0, len(tasks), at_once):
-            reports = yield from together(*tasks[start : start + at_once])
-            done += reports
-            progress(_sum(reports))
+        tasks += [_refresh(domain, entry, configure) for domain, entry in plan.due]
+        tasks += [_heal(domain, bad, configure) for domain, bad in page.failures]
+        done += yield from in_turn(map(_told, tasks), at_once)
         cursor = page.cursor
     return _sum(done)
+
+
+def _told(task: Program[RefreshReport]) -> Program[RefreshReport]:
+    """Do something for one domain, and tell."""
+    report = yield from task
+    yield from ask(Progress(report))
+    return report
 
 
 def _sum(reports: Sequence[RefreshReport]) -> RefreshReport:
@@ -212,12 +222,17 @@ def _sum(reports: Sequence[RefreshReport]) -> RefreshReport:
     )
 
 
-def _refresh(domain: str, entry: Entry, now: datetime, configure: Callable[[str], Config]) -> Program[RefreshReport]:
+def _refresh(domain: str, entry: Entry | None, configure: Callable[[str], Config]) -> Program[RefreshReport]:
+    """Fetch the policy of a domain again; None stands for an entry that can not be read."""
     config = configure(domain)
     if config.sts is Sts.OFF:
         return RefreshReport()
     found = yield from find_record(domain, config)  # first: the policy is never older than the id kept with it
     fetched = yield from fetch_policy(domain, config)
+    now = (yield from ask(Now())).wall  # what is fetched counts as fetched now
+    entry = Entry(checked=now, used=now) if entry is None else entry
+    if fetched.is_own:  # nothing was learned of the domain
+        return _failed(domain, entry, fetched, now)
     announced = None if found.record is None else found.record.id
     if fetched.policy is not None:
         # Without a record the id of another policy is unknown: who next sees a record fetches again (section 10.2).
@@ -231,12 +246,12 @@ def _refresh(domain: str, entry: Entry, now: datetime, configure: Callable[[str]
     return report if unwritten is None else _sum((report, _store_failed(domain, unwritten)))
 
 
-def _heal(domain: str, bad: StoreFailure, now: datetime, configure: Callable[[str], Config]) -> Program[RefreshReport]:
+def _heal(domain: str, bad: StoreFailure, configure: Callable[[str], Config]) -> Program[RefreshReport]:
     """Fetch the policy of a domain whose entry is unreadable, which makes the mail to it wait."""
     report = _store_failed(domain, bad)
     if not _is_policy_domain(domain):
         return report
-    healed = yield from _refresh(domain, Entry(checked=now, used=now), now, configure)
+    healed = yield from _refresh(domain, None, configure)
     return healed if healed.refreshed else report
 
 

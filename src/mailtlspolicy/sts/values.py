@@ -27,7 +27,13 @@ class Source(Word):
     CACHED = "cached"
 
 
-_UNLEARNED = {StsFailure.DNS_ERROR, StsFailure.FETCH_ERROR, StsFailure.WEBPKI_INVALID, StsFailure.POLICY_INVALID}
+_UNLEARNED = {
+    StsFailure.LOCAL_ERROR,
+    StsFailure.DNS_ERROR,
+    StsFailure.FETCH_ERROR,
+    StsFailure.WEBPKI_INVALID,
+    StsFailure.POLICY_INVALID,
+}
 
 
 @frozen
@@ -39,12 +45,16 @@ class RecordSearch:
         failure: why there is none; None with neither record nor failure means that nothing is announced.
         detail: what was seen, for people.
         announced: the records that begin with the version, as published.
+        ttl: seconds for which the DNS says so, 0 where it said nothing; None where it was not asked.
+        is_own: it failed for a reason of this system's own, which says nothing of the domain.
     """
 
     record: Record | None = None
     failure: StsFailure | None = None
     detail: str = ""
     announced: tuple[bytes, ...] = ()
+    ttl: int | None = None
+    is_own: bool = False
 
 
 @frozen
@@ -57,6 +67,7 @@ class FetchResult:
         detail: what was seen, for people.
         body: the body that was read as a policy, valid or not; None where it did not come to that.
         refusal: why that is no policy.
+        is_own: it failed for a reason of this system's own, which says nothing of the policy host.
     """
 
     policy: Policy | None = None
@@ -64,6 +75,7 @@ class FetchResult:
     detail: str = ""
     body: bytes | None = None
     refusal: Refusal | None = None
+    is_own: bool = False
 
 
 @frozen(kw_only=True)
