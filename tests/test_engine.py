@@ -22,6 +22,7 @@ from mailtlspolicy.delivery.session import (
     Transmit,
     Transmitted,
 )
+from mailtlspolicy.effects import BrokenContract
 from tests.sessions import AsyncConnections
 
 if TYPE_CHECKING:
@@ -208,8 +209,8 @@ def test_deferred_mail_waits_from_the_time_that_is_given() -> None:
 class Breaking:
     """Connections of which one step raises, or never ends."""
 
-    def __init__(self, breaks: str, *, hangs: bool = False) -> None:
-        self.breaks, self.hangs = breaks, hangs
+    def __init__(self, breaks: str, *, hangs: bool = False, error: type[Exception] = LookupError) -> None:
+        self.breaks, self.hangs, self.error = breaks, hangs, error
         self.opened: list[object] = []
         self.closed: list[object] = []
 
@@ -218,7 +219,7 @@ class Breaking:
         assert session not in self.closed
         if name == self.breaks and (self.hangs is False or len(self.opened) == 2):
             if not self.hangs:
-                raise RuntimeError(name)
+                raise self.error(name)
             await asyncio.sleep(3600)
 
     async def connect(self, _: Connect) -> Connected:
@@ -251,10 +252,7 @@ class Synchronous:
 
     def __getattr__(self, name: str) -> Any:
         def call(effect: Any) -> Any:
-            try:
-                return asyncio.run(getattr(self.inner, name)(effect))
-            except RuntimeError as error:
-                raise RuntimeError(str(error)) from None
+            return asyncio.run(getattr(self.inner, name)(effect))
 
         return call
 
@@ -278,7 +276,7 @@ def test_a_connection_is_ended_whatever_is_raised(step: str, method: str, *, asy
     if (method, step) == ("check", "transmit"):  # it sends nothing
         run()
     else:
-        with pytest.raises(RuntimeError, match=step):
+        with pytest.raises(LookupError, match=step):
             run()
     assert breaking.opened
     assert sorted(map(id, breaking.opened)) == sorted(map(id, breaking.closed))
@@ -312,9 +310,32 @@ def test_a_connector_that_breaks_its_contract_is_an_error_and_leaves_nothing_ope
             self.steps.append(effect)
 
     odd = Odd()
-    with pytest.raises(AttributeError):
+    with pytest.raises(BrokenContract, match=r"^the connector answered Ehlo\(.*\) with NoneType: None$") as caught:
         attrs.evolve(WORLD.engine(OFF), connector=odd).deliver(MESSAGE)
+    assert caught.value.outcome.outcome == "deferred"  # and nobody has got it
     assert [type(step).__name__ for step in odd.steps] == ["Connect", "Close"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), MemoryError(), RuntimeError("can't start new thread")]
+)
+@pytest.mark.parametrize("step", ["connect", "ehlo", "start_tls", "transmit"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_this_system_lacks_costs_an_attempt_and_nothing_else(
+    step: str, error: Exception, *, asynchronous: bool
+) -> None:
+    world, breaking = World.from_json(PLAIN), Breaking(step, error=lambda _: error)  # type: ignore[arg-type]
+    if asynchronous:
+        outcome = asyncio.run(AsyncEngine(Resolving(world), connector=breaking, config=OFF).deliver(MESSAGE))
+    else:
+        outcome = Engine(world.resolver, connector=Synchronous(breaking), config=OFF).deliver(MESSAGE)
+    assert (outcome.outcome, outcome.status) == ("deferred", "4.3.0" if step != "transmit" else outcome.status)
+    results = {str(attempt.result) for attempt in outcome.attempts}
+    assert "local-error" in results
+    assert [attempt.tlsrpt for attempt in outcome.attempts if attempt.result == "local-error"] == [
+        None for attempt in outcome.attempts if attempt.result == "local-error"
+    ]
+    assert outcome.duplicate_possible is (step == "transmit")
 
 
 class Resolving:
@@ -372,7 +393,7 @@ def test_the_time_is_the_callers_or_the_clocks_and_always_aware(method: str) -> 
     naive = datetime(2026, 1, 1)  # noqa: DTZ001
     with pytest.raises(ValueError, match="aware"):
         getattr(WORLD.engine(), method)("client.test", naive)
-    with pytest.raises(ValueError, match="aware"):
+    with pytest.raises(BrokenContract, match="clock answered"):
         getattr(Engine(WORLD.resolver, connector=WORLD.connector, clock=lambda: naive, config=OFF), method)(
             "client.test"
         )

@@ -113,9 +113,13 @@ async def _fork(fork: Fork, perform: Callable[[Effect[Any]], Awaitable[Any]], li
             async with places:
                 return await _adrive(program, perform, own or limit)
 
+        if not fork.programs:
+            return ()
         tasks = [asyncio.ensure_future(branch(program)) for program in fork.programs]
         try:
-            return tuple(await asyncio.gather(*tasks))
+            # Not `gather`, which cancels the branches by itself: a second cancellation would hit what they close
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            return tuple([task.result() for task in tasks])
         except BaseException:
             await _give_up(tasks)
             raise
@@ -138,6 +142,9 @@ async def _give_up(tasks: Sequence[asyncio.Future[Any]]) -> None:
             pending = {task for task in pending if not task.done()}
             for task in pending:
                 task.cancel()
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # which has been seen: one of them is raised
 
 
 class _Limit:
