@@ -10,11 +10,24 @@ import pytest
 
 from mailtlspolicy import adrive, drive
 from mailtlspolicy.drivers import Ended, batches, end
-from mailtlspolicy.effects import Lookup, LookupFailure, Moment, Now, RecordType, ask, in_turn, together, within
+from mailtlspolicy.effects import (
+    FailureKind,
+    Lookup,
+    LookupFailure,
+    Moment,
+    Now,
+    RecordType,
+    ask,
+    in_turn,
+    together,
+    within,
+)
 from mailtlspolicy.sts import Entry
 from mailtlspolicy.sts.effects import StorePolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mailtlspolicy.effects import Program
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -26,8 +39,6 @@ def lookup(name: str) -> Lookup:
 
 def failed(effect: Any) -> LookupFailure:
     """An answer to tell by its question."""
-    from mailtlspolicy.effects import FailureKind
-
     return LookupFailure(effect, FailureKind.SERVFAIL)
 
 
@@ -134,18 +145,15 @@ def test_what_is_raised_where_an_effect_is_performed_goes_through_and_leaves_not
     def step() -> None:
         running = batches(program)
         wanted = next(running)
+        while bad not in [effect.name for effect in wanted]:
+            wanted = running.send([perform(effect) for effect in wanted])
+        wanted = running.throw(LookupError(bad))
         while True:
-            try:
-                results = [perform(effect) for effect in wanted]
-            except LookupError as error:
-                wanted = running.throw(error)
-            else:
-                wanted = running.send(results)
+            wanted = running.send([perform(effect) for effect in wanted])
 
+    runs = {"sync": lambda: drive(program, perform), "async": lambda: asyncio.run(adrive(program, aperform))}
     with pytest.raises(LookupError, match=bad):
-        drive(program, perform) if how == "sync" else asyncio.run(
-            adrive(program, aperform)
-        ) if how == "async" else step()
+        runs.get(how, step)()
     assert f"close {'c' if bad == 'c' else 'a'}" in closes
     assert len(closes) == len(set(closes))
 

@@ -1,4 +1,4 @@
-"""`ask` and `together`, the two helpers that compose programs."""
+"""`ask` and the helpers that compose programs: what they yield, and what they let through."""
 
 from __future__ import annotations
 
@@ -6,75 +6,135 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType, ask, together
+from mailtlspolicy import Message
+from mailtlspolicy.delivery.session import Close, Connect, Ehlo, SessionFailure, StartTls, Transmit, Transmitted
+from mailtlspolicy.effects import (
+    Answer,
+    BrokenContract,
+    Effect,
+    FailureKind,
+    Fork,
+    Lookup,
+    LookupFailure,
+    Now,
+    OwnFailure,
+    RecordType,
+    ask,
+    in_turn,
+    together,
+    within,
+)
+from mailtlspolicy.levels import TlsLevel
+from mailtlspolicy.mx import MxHost, Shuffle
+from mailtlspolicy.sts import Entry
+from mailtlspolicy.sts.effects import (
+    DropPolicy,
+    Fetch,
+    FetchFailure,
+    ListPolicies,
+    LoadPolicy,
+    StoreFailure,
+    StorePolicy,
+)
+from mailtlspolicy.sts.refresh import Progress, RefreshReport
+from tests.authority import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mailtlspolicy.effects import Program
 
+QUESTION = Lookup("a", RecordType.A)
+ENTRY = Entry(checked=NOW, used=NOW)
+MESSAGE = Message("a@sender.test", ["b@client.test"], b"secret")
 
-def question(name: str) -> Lookup:
-    return Lookup(name, RecordType.A)
+# Every effect, and whether it is given up when the time is up
+EFFECTS: list[tuple[Effect[Any], bool]] = [
+    (QUESTION, True),
+    (Fetch("mta-sts.client.test", 10, 10), True),
+    (LoadPolicy("client.test"), False),
+    (StorePolicy("client.test", ENTRY), False),
+    (DropPolicy("client.test", ENTRY), False),
+    (ListPolicies(), False),
+    (Connect("192.0.2.1", 25), True),
+    (Ehlo(object()), True),
+    (StartTls(object(), None, TlsLevel.MAY), True),
+    (Transmit(object(), MESSAGE, ("b@client.test",)), True),
+    (Close(object()), False),
+    (Now(), False),
+    (Shuffle((MxHost("mx.client.test"),)), False),
+    (Progress(RefreshReport()), False),
+    (Fork(()), False),
+]
 
 
-def answer(effect: Any) -> Answer:
-    return Answer(effect, secure=True, records=(f"address of {effect.name}",))
-
-
-def walk(*names: str) -> Program[list[str]]:
-    """Ask for one name after the other."""
-    found = []
-    for name in names:
-        result = yield from ask(question(name))
-        assert not isinstance(result, LookupFailure)
-        assert result.question.name == name
-        found.append(str(result.records[0]))
-    return found
-
-
-def run(program: Program[Any]) -> tuple[Any, list[list[str]]]:
-    """The program's return value, and the names in each of its batches."""
-    batches: list[list[str]] = []
-    results: Any = None
-    while True:
-        try:
-            batch: Any = program.send(results)
-        except StopIteration as stop:
-            return stop.value, batches
-        batches.append([effect.name for effect in batch])
-        results = [answer(effect) for effect in batch]
+def step(program: Program[Any], result: Any) -> Any:
+    """What a program returns that is sent one result."""
+    program.send(None)
+    with pytest.raises(StopIteration) as stop:
+        program.send(result)
+    return stop.value.value
 
 
 def test_ask_yields_its_one_effect_and_returns_the_result() -> None:
-    assert run(walk("a")) == (["address of a"], [["a"]])
+    program, answer = ask(QUESTION), Answer(QUESTION, secure=True)
+    assert program.send(None) is QUESTION
+    assert step(ask(QUESTION), answer) is answer
 
 
-def test_programs_side_by_side_cost_the_steps_of_the_longest_and_return_in_order() -> None:
-    returned, batches = run(together(walk("a1", "a2", "a3"), walk(), walk("c1"), walk("d1", "d2")))
-    assert returned == (
-        ["address of a1", "address of a2", "address of a3"],
-        [],
-        ["address of c1"],
-        ["address of d1", "address of d2"],
-    )
-    assert batches == [["a1", "c1", "d1"], ["a2", "d2"], ["a3"]]
+def test_programs_side_by_side_are_one_fork() -> None:
+    first, second = ask(QUESTION), ask(QUESTION)
+    assert together(first, second).send(None) == Fork((first, second))
+    assert in_turn([first], 3).send(None) == Fork((first,), at_once=3)
+    assert within(7, second).send(None) == Fork((second,), seconds=7)
+    assert step(together(first, second), ("x", "y")) == ("x", "y")
+    assert step(within(7, second), ("y",)) == "y"
 
 
-def test_together_nests_and_still_merges_the_batches_of_a_step() -> None:
-    inner = together(walk("b1"), walk("c1", "c2"))
-    returned, batches = run(together(together(walk("a1", "a2")), inner))
-    assert returned == ((["address of a1", "address of a2"],), (["address of b1"], ["address of c1", "address of c2"]))
-    assert batches == [["a1", "b1", "c1"], ["a2", "c2"]]
+def test_every_effect_is_here() -> None:
+    def below(kind: type) -> set[type]:
+        return {kind, *(each for sub in kind.__subclasses__() for each in below(sub))}
+
+    listed = {type(effect) for effect, _ in EFFECTS}
+    public = {kind for kind in below(Effect) - {Effect} if kind.__module__.startswith("mailtlspolicy.")}
+    assert listed == public
 
 
-def test_no_programs_ask_nothing() -> None:
-    assert run(together()) == ((), [])
+@pytest.mark.parametrize(("effect", "is_timed"), EFFECTS, ids=lambda each: type(each).__name__)
+def test_each_effect_knows_its_answers_and_whose_they_are(effect: Effect[Any], *, is_timed: bool) -> None:
+    assert effect.is_timed is is_timed
+    wrong: Any = 7
+    program = ask(effect)
+    program.send(None)
+    with pytest.raises(BrokenContract) as caught:
+        program.send(wrong)
+    text = str(caught.value)
+    assert text.startswith(f"the {effect.performer} answered {type(effect).__name__}(")
+    assert text.endswith(" with int: 7")
+    assert "secret" not in text
+    assert isinstance(caught.value, TypeError)
+    assert caught.value.outcome is None
 
 
-@pytest.mark.parametrize("results", [[], [1], [1, 2, 3]])
-def test_a_batch_answered_by_one_of_another_length_is_refused(results: Sequence[Any]) -> None:
-    program = together(walk("a"), walk("b"))
-    program.send(None)  # type: ignore[arg-type]  # None starts a generator
-    with pytest.raises(ValueError, match="another length"):
-        program.send(results)
+@pytest.mark.parametrize("effect", [effect for effect, _ in EFFECTS], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("why", OwnFailure)
+def test_a_failure_of_this_system_is_an_answer_and_says_nothing_of_the_domain(
+    effect: Effect[Any], why: OwnFailure
+) -> None:
+    if not effect.is_fenced:
+        assert not effect.is_timed
+        with pytest.raises(AssertionError):
+            effect.own_failure(why, "x")
+        return
+    failure = effect.own_failure(why, "no more")
+    assert step(ask(effect), failure) is failure
+    if isinstance(failure, (LookupFailure, FetchFailure)):
+        assert failure.kind.is_own
+    elif isinstance(failure, Transmitted):
+        assert failure.committed  # nobody knows how far it had come
+        assert failure.failure == SessionFailure(failure.failure.kind, "no more")
+    elif failure is not None:
+        assert isinstance(failure, (SessionFailure, StoreFailure))
+        assert failure.detail == "no more"
+
+
+def test_only_these_failures_of_a_lookup_are_our_own() -> None:
+    assert {kind for kind in FailureKind if kind.is_own} == {"local", "overdue"}

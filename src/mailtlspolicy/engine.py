@@ -30,7 +30,7 @@ from mailtlspolicy.sts.effects import DropPolicy, Fetch, ListPolicies, LoadPolic
 from mailtlspolicy.sts.examine import examine
 from mailtlspolicy.sts.refresh import Progress, refresh
 from mailtlspolicy.times import in_utc
-from mailtlspolicy.tlsrpt.discovery import find_record
+from mailtlspolicy.tlsrpt.discovery import find_tlsrpt
 from mailtlspolicy.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class _Core:
 
     def _find_tlsrpt(self, domain: str) -> Program[Search]:
         name = canonical(domain)
-        return find_record(name, self._config_for(NextHop.parse(name)))
+        return find_tlsrpt(name, self._config_for(NextHop.parse(name)))
 
     def _examine(self, domain: str) -> Program[Examination]:
         if self.fetcher is None:

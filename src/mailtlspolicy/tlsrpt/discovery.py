@@ -51,7 +51,7 @@ class Search:
         }
 
 
-def find_record(domain: str, config: Config) -> Program[Search]:
+def find_tlsrpt(domain: str, config: Config) -> Program[Search]:
     """Look for the record of a policy domain, canonical; no parent domain is asked (RFC 8460 section 3)."""
     name = f"_smtp._tls.{domain}"
     if len(name) > MAX_NAME_OCTETS:
