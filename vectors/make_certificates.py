@@ -448,7 +448,7 @@ def server(*names: str | bytes) -> tuple[bytes, ...]:
 # --- Certificates ----------------------------------------------------------------------------------------------------
 
 START, END = "20250101000000", "20350101000000"
-PAST, SOON = "20250601000000", "20300101000000"
+PAST, SOON, YEAR_ZERO = "20250601000000", "20300101000000", "00000101000000"
 
 
 @dataclass(frozen=True)
@@ -540,8 +540,8 @@ def usual_serial(file: str) -> int:
 
 
 def time(digits: str) -> bytes:
-    """A Time: UTCTime through 2049, GeneralizedTime after (RFC 5280 section 4.1.2.5)."""
-    if digits[:4] < "2050":
+    """A Time: UTCTime from 1950 through 2049, GeneralizedTime else (RFC 5280 section 4.1.2.5)."""
+    if "1950" <= digits[:4] < "2050":
         return tlv(UTC_TIME, f"{digits[2:]}Z".encode("ascii"))
     return tlv(GENERALIZED_TIME, f"{digits}Z".encode("ascii"))
 
@@ -1760,6 +1760,145 @@ CERTIFICATES: Sequence[Certificate] = (
         edit=fourth_element,
     ),
     Certificate("leaf-set", "a SET in place of the outer SEQUENCE", "ta", server(MX), edit=as_set),
+    # Dates in the year 0, which GeneralizedTime can write and RFC 5280 section 4.1.2.5 has no use for
+    Certificate("leaf-year-zero", "a notBefore in the year 0", "ta", server(MX), not_before=YEAR_ZERO),
+    Certificate("leaf-year-zero-end", "a notAfter in the year 0", "ta", server(MX), not_after=YEAR_ZERO),
+    Certificate(
+        "leaf-year-zero-forged",
+        "a notBefore in the year 0, signed by nobody",
+        "ta",
+        server(MX),
+        not_before=YEAR_ZERO,
+        edit=flip_last,
+    ),
+    Certificate(
+        "int-year-zero", "an intermediate with a notBefore in the year 0", "ta", authority(), not_before=YEAR_ZERO
+    ),
+    Certificate("leaf-int-year-zero", "issued by int-year-zero", "int-year-zero", server(MX)),
+    Certificate("ta-year-zero", "a root with a notBefore in the year 0", extensions=authority(), not_before=YEAR_ZERO),
+    Certificate("leaf-ta-year-zero", "issued by ta-year-zero", "ta-year-zero", server(MX)),
+    # Serial numbers of roots
+    Certificate("ta-serial-zero", "a root with serial number 0", extensions=authority(), serial=0),
+    Certificate("leaf-ta-serial-zero", "issued by ta-serial-zero", "ta-serial-zero", server(MX)),
+    Certificate("ta-serial-negative", "a root with serial number -300", extensions=authority(), serial=-300),
+    Certificate(
+        "leaf-ta-serial-negative",
+        "issued by ta-serial-negative, authorityKeyIdentifier with its name and serial number",
+        "ta-serial-negative",
+        (*server(MX), authority_serial(cn("Test ta-serial-negative"), -300)),
+        authority=None,
+    ),
+    # Expired anchors whose key is what is trusted
+    *(
+        row
+        for what, note, extensions in (
+            ("len0", "pathLenConstraint 0", authority(0)),
+            (
+                "exclude",
+                "DNS provider.example excluded",
+                authority(None, name_constraints(excluded=[dns("provider.example")])),
+            ),
+            ("client", "extKeyUsage clientAuth only", authority(None, ext_key_usage(CLIENT_AUTH))),
+            ("ca-false", "cA FALSE", (basic_constraints(ca=False), SIGNING)),
+            (
+                "critical",
+                "an unknown critical extension",
+                authority(None, extension(UNKNOWN, tlv(NULL), critical=True)),
+            ),
+        )
+        for row in (
+            Certificate(f"ta-expired-{what}", f"an expired root with {note}", extensions=extensions, not_after=PAST),
+            Certificate(f"leaf-ta-expired-{what}", f"issued by ta-expired-{what}", f"ta-expired-{what}", server(MX)),
+        )
+    ),
+    Certificate(
+        "int-ta-expired-len0", "an intermediate that ta-expired-len0 does not allow", "ta-expired-len0", authority()
+    ),
+    Certificate("leaf-int-ta-expired-len0", "issued by int-ta-expired-len0", "int-ta-expired-len0", server(MX)),
+    Certificate(
+        "ta-expired-rsa1024",
+        "an expired root with an RSA key of 1024 bits",
+        extensions=authority(),
+        key="rsa1024",
+        not_after=PAST,
+    ),
+    Certificate("leaf-ta-expired-rsa1024", "issued by ta-expired-rsa1024", "ta-expired-rsa1024", server(MX)),
+    # Wildcards and the names that they can stand for
+    *(
+        Certificate(
+            f"int-exclude-{file}",
+            f"excludes DNS {base}",
+            "ta",
+            authority(None, name_constraints(excluded=[dns(base)])),
+        )
+        for file, base in (
+            ("host", MX),
+            ("host-upper", "MX1.Provider.EXAMPLE"),
+            ("below-host", f".{MX}"),
+            ("under-host", f"a.{MX}"),
+            ("below", ".provider.example"),
+        )
+    ),
+    Certificate("int-permit-host", f"permits DNS {MX}", "ta", authority(None, name_constraints(permitted=[dns(MX)]))),
+    *(
+        Certificate(
+            f"leaf-{file}-wildcard",
+            f"issued by int-{file}, *.provider.example",
+            f"int-{file}",
+            server("*.provider.example"),
+        )
+        for file in (
+            "exclude-host",
+            "exclude-host-upper",
+            "exclude-below-host",
+            "exclude-under-host",
+            "exclude-below",
+            "permit-host",
+        )
+    ),
+    Certificate(
+        "leaf-exclude-host-cn-wildcard",
+        "issued by int-exclude-host, no subjectAltName, *.provider.example as Common Name",
+        "int-exclude-host",
+        server(),
+        cn("*.provider.example"),
+    ),
+    # Constraints on Common Names that serve as DNS names
+    Certificate(
+        "leaf-ta-exclude-cn",
+        "issued by ta-exclude, no subjectAltName, an excluded Common Name",
+        "ta-exclude",
+        server(),
+        cn(MX),
+    ),
+    Certificate(
+        "int-permit-client",
+        "permits DNS client.example",
+        "ta",
+        authority(None, name_constraints(permitted=[dns(NEXT_HOP)])),
+    ),
+    Certificate(
+        "int-permit-client-free",
+        "the name and key of int-permit-client, without its constraint",
+        "ta",
+        authority(),
+        cn("Test int-permit-client"),
+        key="p256 int-permit-client",
+    ),
+    Certificate(
+        "leaf-permit-client-cn",
+        "issued by int-permit-client, no subjectAltName, a Common Name outside",
+        "int-permit-client",
+        server(),
+        cn(MX),
+    ),
+    Certificate(
+        "int-constraint-broken",
+        "an intermediate that permits an address of five octets",
+        "ta",
+        authority(None, name_constraints(permitted=[ip(192, 0, 2, 0, 255)])),
+    ),
+    Certificate("leaf-int-constraint-broken", "issued by int-constraint-broken", "int-constraint-broken", server(MX)),
     # RFC 7672 section 3.2.2, the worked example
     Certificate("leaf-exchange", "exchange.example.org", "ta", server("exchange.example.org")),
     Certificate("leaf-mail", "mail.example.org, the alias in the middle", "ta", server("mail.example.org")),

@@ -11,6 +11,11 @@ What is matched with a TLSA record is always a slice of the octets presented, ne
 * Neither needs the certificate to make sense beyond this skeleton, so DANE-EE(3) accepts certificates of any version,
   age and algorithm (RFC 7671 section 5.1).
 
+Path checks need more, and read it from a `Certificate` alone. `cryptography` decodes most of a certificate when it is
+asked for, and raises then; so all of it is decoded here, behind one fence: what everybody needs when the certificate is
+made, which fails if any of it is malformed, and the key, the extensions and the signature's algorithm when first asked
+for, which are None if they are.
+
 >>> subject_public_key_info(b"no certificate")
 Traceback (most recent call last):
     ...
@@ -19,6 +24,7 @@ ValueError: not a DER certificate
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -30,7 +36,9 @@ from cryptography.x509.oid import NameOID
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+    from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 E = TypeVar("E", bound=x509.ExtensionType)
 
@@ -77,12 +85,17 @@ MALFORMED = (
     Warning,
 )
 
+# What peers present is odd at their will: nobody who runs this process can do anything about `cryptography`'s warnings
+# of it. The filter is for this module alone, and `warnings.catch_warnings` would be for all threads.
+warnings.filterwarnings("ignore", module=r"mailtlspolicy\.certificates\Z")
+
 
 class Skeleton(NamedTuple):
     """The parts of a DER certificate that are used as octets: slices of what was presented.
 
     Attributes:
         tbs: the signed part, `tbsCertificate`.
+        serial: the contents of the INTEGER `serialNumber`.
         tbs_algorithm: the `signature` field inside the signed part (RFC 5280 section 4.1.2.3).
         key: the SubjectPublicKeyInfo.
         algorithm: the `signatureAlgorithm` field beside the signature (RFC 5280 section 4.1.1.2).
@@ -90,6 +103,7 @@ class Skeleton(NamedTuple):
     """
 
     tbs: bytes
+    serial: bytes
     tbs_algorithm: bytes
     key: bytes
     algorithm: bytes
@@ -116,7 +130,7 @@ def skeleton(certificate: bytes) -> Skeleton:
         # TBSCertificate ::= SEQUENCE { [0] version, serialNumber, signature, issuer, validity, subject, key, ... }
         if certificate[at] == _VERSION:
             at = _element(certificate, at, tbs_end, _VERSION)[1]
-        serial_end = _element(certificate, at, tbs_end, _INTEGER)[1]
+        serial, serial_end = _element(certificate, at, tbs_end, _INTEGER)
         at = tbs_algorithm_end = _element(certificate, serial_end, tbs_end, _SEQUENCE)[1]
         for _ in ("issuer", "validity", "subject"):
             at = _element(certificate, at, tbs_end, _SEQUENCE)[1]
@@ -125,6 +139,7 @@ def skeleton(certificate: bytes) -> Skeleton:
         raise ValueError("not a DER certificate") from None
     return Skeleton(
         certificate[tbs:tbs_end],
+        certificate[serial:serial_end],
         certificate[serial_end:tbs_algorithm_end],
         certificate[at:key_end],
         certificate[tbs_end:algorithm_end],
@@ -179,17 +194,32 @@ class Authority(NamedTuple):
     issuer: CanonicalName | None
 
 
+class SignatureAlgorithm(NamedTuple):
+    """How a certificate is signed: the algorithm, its parameters, and the hash function where it has one."""
+
+    oid: x509.ObjectIdentifier
+    parameters: padding.PSS | padding.PKCS1v15 | ec.ECDSA | None
+    digest: HashAlgorithm | None
+
+
 class Certificate:
     """A certificate parsed for path validation. Two are equal where their octets are.
 
-    Extensions and key are decoded when first asked for, so that certificates nobody needs cost little.
+    Key, extensions and signature algorithm are decoded when first asked for, so that certificates nobody needs cost
+    little.
 
     Attributes:
         der: the octets presented.
         skeleton: the parts of it that are used as octets.
-        parsed: the same certificate as `cryptography` sees it.
+        parsed: the certificate as `cryptography` sees it, to be handed to its verifier and for nothing else. One whose
+            serial number is zero or negative is a copy with another, on which no signature holds: `cryptography` warns
+            of such numbers and will refuse them, but they are to be handled gracefully (RFC 5280 section 4.1.2.2).
         subject: the subject, canonical.
         issuer: the issuer, canonical.
+        not_before: from when it is valid, in UTC.
+        not_after: until when it is valid, in UTC; that second included.
+        is_version_1: whether it is of version 1, which has no extensions.
+        serial: the serial number.
     """
 
     def __init__(self, der: bytes) -> None:
@@ -197,13 +227,17 @@ class Certificate:
         self.der = der
         self.skeleton = skeleton(der)
         try:
-            self.parsed = x509.load_der_x509_certificate(der)
-            self.subject = canonical_name(self.parsed.subject)
-            self.issuer = canonical_name(self.parsed.issuer)
+            self.parsed = x509.load_der_x509_certificate(_with_positive_serial(der, self.skeleton.serial))
+            self._subject, issuer = self.parsed.subject, self.parsed.issuer
+            self.subject, self.issuer = canonical_name(self._subject), canonical_name(issuer)
+            self.not_before = self.parsed.not_valid_before_utc
+            self.not_after = self.parsed.not_valid_after_utc
+            self.is_version_1 = self.parsed.version is x509.Version.v1
         except MALFORMED as error:
             raise ValueError(f"not a certificate: {error}") from error
-        if not (_is_well_formed(self.parsed.subject) and _is_well_formed(self.parsed.issuer)):
+        if not (_is_well_formed(self._subject) and _is_well_formed(issuer)):
             raise ValueError("not a certificate: a name holds what is no name")
+        self.serial = int.from_bytes(self.skeleton.serial, "big", signed=True)
 
     @classmethod
     def parse(cls, der: bytes) -> Certificate | None:
@@ -228,6 +262,18 @@ class Certificate:
     def key(self) -> PublicKeyTypes | None:
         """The public key; None where it is malformed or of an algorithm that is not supported."""
         return load_key(self.skeleton.key)
+
+    @cached_property
+    def signature_algorithm(self) -> SignatureAlgorithm | None:
+        """How it is signed; None where the algorithm or its parameters are malformed or not supported."""
+        try:
+            return SignatureAlgorithm(
+                self.parsed.signature_algorithm_oid,
+                self.parsed.signature_algorithm_parameters,
+                self.parsed.signature_hash_algorithm,
+            )
+        except MALFORMED:
+            return None
 
     @cached_property
     def extensions(self) -> x509.Extensions | None:
@@ -260,11 +306,28 @@ class Certificate:
         """The certificate policies (RFC 5280 section 4.2.1.4)."""
         return frozenset(policy.policy_identifier for policy in self.extension(x509.CertificatePolicies) or ())
 
+    @cached_property
+    def has_subtree_distances(self) -> bool:
+        """Whether a subtree of its name constraints has a minimum or maximum (RFC 5280 section 4.2.1.10).
+
+        `cryptography` drops them without a word, so what it decoded is not what was signed then.
+        """
+        constraints = self.extension(x509.NameConstraints)
+        try:
+            return constraints is not None and constraints.public_bytes() not in self.skeleton.tbs
+        except MALFORMED:
+            return True  # as far as anybody can tell
+
     def common_names(self) -> Iterator[str]:
         """The values of the Common Name attributes of the subject."""
-        for attribute in self.parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
-            if isinstance(attribute.value, str):
-                yield attribute.value
+        return (value for value in self._subject_values(NameOID.COMMON_NAME) if isinstance(value, str))
+
+    def mailboxes(self) -> Iterator[str | bytes]:
+        """The values of the e-mail address attributes of the subject (RFC 5280 section 4.1.2.6)."""
+        return self._subject_values(NameOID.EMAIL_ADDRESS)
+
+    def _subject_values(self, kind: x509.ObjectIdentifier) -> Iterator[str | bytes]:
+        return (attribute.value for attribute in self._subject.get_attributes_for_oid(kind))
 
 
 def load_key(public_key: bytes) -> PublicKeyTypes | None:
@@ -282,6 +345,19 @@ def canonical_name(name: x509.Name) -> CanonicalName:
     values of other types are compared as they are.
     """
     return tuple(frozenset(map(_canonical_attribute, rdn)) for rdn in name.rdns)
+
+
+def _with_positive_serial(der: bytes, serial: bytes) -> bytes:
+    """The certificate itself, or where its serial number is zero or negative, a copy with a positive one as long."""
+    is_negative = serial[:1] >= b"\x80" and not (serial[:1] == b"\xff" and serial[1:2] >= b"\x80")  # in DER, that is
+    if serial != b"\0" and not is_negative:
+        return der
+    end = len(der)
+    at = _element(der, _element(der, 0, end, _SEQUENCE)[0], end, _SEQUENCE)[0]
+    if der[at] == _VERSION:
+        at = _element(der, at, end, _VERSION)[1]
+    at = _element(der, at, end, _INTEGER)[0]
+    return der[:at] + b"\1" + der[at + 1 :]
 
 
 def _is_well_formed(name: x509.Name) -> bool:

@@ -5,6 +5,7 @@ RFC 5280 sections 4.2.1.10, 6.1.3 b and c, and 6.1.4 g:
 * A name of a type that has permitted subtrees lies in one of them; no name lies in an excluded one.
 * Constrained are the subject, the mailboxes in it, all alternative names and, of a leaf without DNS-IDs, its CN-IDs.
 * A constraint that is not understood, by its type or by a minimum or maximum, permits no name of its type.
+* A wildcard is every name that it can stand for: all of them have to be permitted, and none may be excluded.
 
 Names are brought into a form in which a comparison costs next to nothing once a certificate, whatever the number of
 names above or below it: both sides come from the peer.
@@ -18,7 +19,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from mailtlspolicy.certificates import canonical_name
 from mailtlspolicy.identity import dns_ids, presented_identifiers
@@ -52,11 +52,10 @@ class ConstrainedNames:
     def own(self) -> list[tuple[_Kind, Any]]:
         """Subject, the mailboxes in it and the alternative names."""
         subject = self.certificate.subject
-        mailboxes = self.certificate.parsed.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
         alternatives = self.certificate.extension(x509.SubjectAlternativeName) or ()
         return [
             *([(x509.DirectoryName, subject)] if subject else []),
-            *((x509.RFC822Name, _mailbox(attribute.value)) for attribute in mailboxes),
+            *((x509.RFC822Name, _mailbox(value)) for value in self.certificate.mailboxes()),
             *((type(name), _name(name)) for name in alternatives),
         ]
 
@@ -82,28 +81,22 @@ class ConstrainedNames:
         """How many subtrees there are."""
         return sum(map(len, (*self.permitted.values(), *self.excluded.values())))
 
-    @cached_property
-    def has_distances(self) -> bool:
-        """Whether a subtree has a minimum or maximum, which is not processed.
-
-        `cryptography` drops them without a word, so what it decoded is not what was signed then.
-        """
-        constraints = self._constraints
-        return constraints is not None and constraints.public_bytes() not in self.certificate.skeleton.tbs
-
     def permits(self, kind: _Kind, value: Any) -> bool:
         """Whether a name may stand below this certificate."""
         permitted, excluded = self.permitted.get(kind, ()), self.excluded.get(kind, ())
         if not permitted and not excluded:
             return True
-        if self.has_distances:
+        if self.certificate.has_subtree_distances:
             return False
         is_within = _IS_WITHIN.get(kind)
         if is_within is None or value is None:  # a type, or a name, that can not be compared
             return False
-        return (not permitted or any(is_within(value, base) for base in permitted)) and not any(
-            is_within(value, base) for base in excluded
-        )
+        if permitted and not any(is_within(value, base) for base in permitted):
+            return False
+        if kind is x509.DNSName and value.startswith("*."):
+            # It stands for one label, so also for a base that has one label more than what follows it.
+            return not any(is_within(value, base) or base.partition(".")[1:] == (".", value[2:]) for base in excluded)
+        return not any(is_within(value, base) for base in excluded)
 
 
 def names_are_permitted(path: Sequence[ConstrainedNames], charge: Callable[[int], None]) -> bool:

@@ -6,6 +6,9 @@
 * DANE-TA(2) then: a record matches a certificate above the leaf, or holds one (`2 0 0`) or a key (`2 1 0`) that the
   server need not send; the leaf has a valid path to it, and bears a reference identifier (RFC 7671 section 5.2, RFC
   7672 sections 3.1.2, 3.2.2 and 3.2.3). Local trust stores are not consulted.
+* A `2 1 x` record trusts a key, not a certificate: the dates of the certificate with that key do not count, whatever
+  else it says does (RFC 7671 section 5.2.1, RFC 5280 section 6.1.1 d). Those of a `2 0 x` record count.
+* A certificate behind the leaf that is malformed is no part of any path; it is told of if no path leads to an anchor.
 * A leaf is never its own anchor, not by its key in a `2 1 0` record either: a key is tried on the topmost certificate
   only if no presented certificate has it (RFC 7671 section 5.2.3; OpenSSL is more lenient).
 * One match suffices (RFC 6698 section 4.1), and the order of records or certificates decides nothing.
@@ -157,15 +160,20 @@ def _verify_dane_ta(
         return Verdict.failed(Failure.MALFORMED_CERTIFICATE)
     pool: set[Certificate] = set()
     anchors: dict[Certificate, Tlsa] = {}
+    is_match_presented = is_any_malformed = False
     for der in set(chain) - {leaf.der}:
+        try:
+            record = _first_match(records, der, subject_public_key_info(der), config)
+        except ValueError:
+            continue
+        is_match_presented |= record is not None
         certificate = Certificate.parse(der)
         if certificate is None:
+            is_any_malformed = True
             continue
         pool.add(certificate)
-        record = _first_match(records, der, certificate.skeleton.key, config)
         if record is not None:
             anchors[certificate] = record
-    is_match_presented = bool(anchors)
     # RFC 7671 sections 5.2.2 and 5.2.3: certificates in DNS, and keys there that no presented certificate has
     presented_keys = {certificate.skeleton.key for certificate in (leaf, *pool)}
     keys = {
@@ -179,11 +187,17 @@ def _verify_dane_ta(
             if certificate is not None:
                 anchors.setdefault(certificate, record)
     name = first_match(presented_identifiers(leaf), reference_ids)
-    path = find_path(leaf, pool, anchors, keys, now=now, config=config)
+    by_key = {certificate for certificate, record in anchors.items() if record.selector == SPKI}
+    path = find_path(leaf, pool, anchors, keys, by_key=by_key, now=now, config=config)
     if isinstance(path, NoPath):
         if not (path.linked or is_match_presented):
             return Verdict.failed(Failure.NO_TLSA_MATCH)
-        return Verdict.failed(path.failure if name else foremost({path.failure, Failure.NAME_MISMATCH}))
+        failures = {path.failure}
+        if is_any_malformed and not path.linked:
+            failures.add(Failure.MALFORMED_CERTIFICATE)
+        if name is None:
+            failures.add(Failure.NAME_MISMATCH)
+        return Verdict.failed(foremost(failures))
     if name is None:
         return Verdict.failed(Failure.NAME_MISMATCH)
     if path.key is not None:

@@ -6,7 +6,8 @@
   stands twice in a path (RFC 5280 section 6.1). A path ends at the first certificate that is an anchor; what is above
   does not matter. Where a bare key is an anchor, a path also ends at a topmost certificate, one that nobody in the pool
   has signed, if the key has (RFC 7671 section 5.2.3).
-* Every signature holds (section 6.1.3 a.1). Every certificate is within its dates (a.2), the anchor too.
+* Every signature holds (section 6.1.3 a.1). Every certificate is within its dates (a.2), the anchor too; but not where
+  its key alone is trusted, of which dates say nothing (RFC 7671 section 5.2.1, RFC 5280 section 6.1.1 d).
 * Every issuer is a CA: basicConstraints with cA (section 6.1.4 k), keyUsage, if present, with keyCertSign (n), and not
   more intermediates below it than it allows (l, m). The anchor alone may lack basicConstraints, if it has that keyUsage
   or is a self-issued version 1 certificate.
@@ -19,8 +20,8 @@
   section 2.1.1) are refused, except for the signature on the anchor itself, which nobody relies on.
 
 Where RFC 5280 leaves a choice this is what OpenSSL does at security level 1. Unlike OpenSSL it tries every path, checks
-the dates of an anchor that is not self-signed too, requires policies where a CA does, and takes a certificate below a
-bare key for an intermediate.
+the dates of an anchor unless its key alone is trusted, whether or not it is self-signed, requires policies where a CA
+does, takes a certificate below a bare key for an intermediate, and a wildcard for what it can stand for.
 
 >>> str(foremost({Failure.BAD_SIGNATURE, Failure.NAME_MISMATCH, Failure.EXPIRED}))
 'expired'
@@ -128,6 +129,7 @@ def find_path(
     anchors: Collection[Certificate],
     keys: Collection[bytes] = (),
     *,
+    by_key: Collection[Certificate] = (),
     now: datetime,
     config: Config,
 ) -> Path | NoPath:
@@ -138,10 +140,11 @@ def find_path(
         pool: certificates that may stand between the leaf and an anchor.
         anchors: trust anchors with a certificate, from the pool or not.
         keys: trust anchors that are bare keys, as DER SubjectPublicKeyInfo.
-        now: the time for which all certificates have to be valid.
+        by_key: those of `anchors` that are trusted for their key, so whatever their dates.
+        now: the time for which all other certificates have to be valid.
         config: the weakest RSA key accepted, and the limits of the work to be done.
     """
-    return _Search(leaf, pool, anchors, keys, now, config).run()
+    return _Search(leaf, pool, anchors, keys, frozenset(by_key), now, config).run()
 
 
 def foremost(failures: Collection[Failure]) -> Failure:
@@ -183,6 +186,7 @@ class _Search:
         pool: Collection[Certificate],
         anchors: Collection[Certificate],
         keys: Collection[bytes],
+        by_key: frozenset[Certificate],
         now: datetime,
         config: Config,
     ) -> None:
@@ -191,6 +195,7 @@ class _Search:
         issuers = self.anchors | frozenset(pool) - {leaf}
         self.issuers = sorted(issuers, key=lambda issuer: (issuer not in self.anchors, issuer.der))
         self.keys = {key: load_key(key) for key in sorted(keys)}
+        self.by_key = by_key
         self.now = now.replace(microsecond=0)  # dates in certificates are whole seconds (RFC 5280 section 4.1.2.5)
         self.config = config
         self.work = _Work(config)
@@ -277,10 +282,11 @@ class _Search:
     def _own_failures(self, path: Sequence[Certificate], depth: int, *, is_anchor: bool) -> Iterator[Failure]:
         """What is wrong with one certificate at its place in a path."""
         certificate = path[depth]
-        if self.now > certificate.parsed.not_valid_after_utc:
-            yield Failure.EXPIRED
-        if self.now < certificate.parsed.not_valid_before_utc:
-            yield Failure.NOT_YET_VALID
+        if not (is_anchor and certificate in self.by_key):
+            if self.now > certificate.not_after:
+                yield Failure.EXPIRED
+            if self.now < certificate.not_before:
+                yield Failure.NOT_YET_VALID
         if self._is_weak(certificate.key) or _EXPLICIT_CURVE in certificate.skeleton.key[:32]:
             yield Failure.WEAK_ALGORITHM
         if certificate.extensions is None:
@@ -301,7 +307,7 @@ class _Search:
         if usage is not None and not usage.key_cert_sign:
             yield Failure.NOT_A_CA
         elif constraints is None:
-            is_old_root = certificate.parsed.version is x509.Version.v1 and certificate.self_issued
+            is_old_root = certificate.is_version_1 and certificate.self_issued
             if not (is_anchor and (usage is not None or is_old_root)):
                 yield Failure.NOT_A_CA
         elif not constraints.ca:
@@ -326,7 +332,7 @@ def _may_issue(issuer: Certificate, child: Certificate) -> bool:
     identifier = issuer.extension(x509.SubjectKeyIdentifier)
     if authority.key is not None and identifier is not None and authority.key != identifier.digest:
         return False
-    if authority.serial is not None and authority.serial != issuer.parsed.serial_number:
+    if authority.serial is not None and authority.serial != issuer.serial:
         return False
     return authority.issuer is None or authority.issuer == issuer.issuer
 
@@ -336,13 +342,15 @@ def _signature_failure(certificate: Certificate, key: PublicKeyTypes | None) -> 
 
     A signature whose algorithm, parameters or key are not supported can not be checked, so it does not hold.
     """
-    parsed, parts = certificate.parsed, certificate.skeleton
+    parts, algorithm = certificate.skeleton, certificate.signature_algorithm
     if parts.algorithm != parts.tbs_algorithm or parts.signature[:1] != b"\0":  # RFC 5280 section 4.1.1
         return Failure.BAD_SIGNATURE
+    if algorithm is None:
+        return Failure.WEAK_ALGORITHM
     signature = parts.signature[1:]
+    _, parameters, digest = algorithm
+    edwards = _EDWARDS.get(algorithm.oid)
     try:
-        parameters, digest = parsed.signature_algorithm_parameters, parsed.signature_hash_algorithm
-        edwards = _EDWARDS.get(parsed.signature_algorithm_oid)
         if isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, padding.PKCS1v15 | padding.PSS) and digest:
             key.verify(signature, parts.tbs, parameters, digest)
         elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.ECDSA):
@@ -361,11 +369,8 @@ def _signature_failure(certificate: Certificate, key: PublicKeyTypes | None) -> 
 
 
 def _is_weakly_signed(certificate: Certificate) -> bool:
-    try:
-        digest = certificate.parsed.signature_hash_algorithm
-    except MALFORMED:
-        return True
-    return isinstance(digest, hashes.MD5 | hashes.SHA1)
+    algorithm = certificate.signature_algorithm
+    return algorithm is None or isinstance(algorithm.digest, hashes.MD5 | hashes.SHA1)
 
 
 def _policies_are_valid(certificates: Sequence[Certificate]) -> bool:

@@ -15,13 +15,26 @@ def certificates_from_pem(text: str) -> tuple[bytes, ...]:
     Raises:
         ValueError: there is no certificate, or one is not base64.
     """
-    blocks = _BLOCK.findall(text)
-    if not blocks:
+    certificates, refused = certificate_blocks(text)
+    if refused:
+        raise ValueError(f"a PEM certificate is malformed: {refused[0]}")
+    if not certificates:
         raise ValueError("there is no PEM certificate")
+    return tuple(der for _, der in certificates)
+
+
+def certificate_blocks(text: str) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Return the certificates of a PEM text that are base64, each by its place, and a line for each that is not."""
+    blocks = [(f"certificate {place}", _decoded(block)) for place, block in enumerate(_BLOCK.findall(text), 1)]
+    certificates = [(name, der) for name, der in blocks if der is not None]
+    return certificates, [f"{name}: not base64" for name, der in blocks if der is None]
+
+
+def _decoded(block: str) -> bytes | None:
     try:
-        return tuple(base64.b64decode("".join(block.split()), validate=True) for block in blocks)
-    except binascii.Error as error:
-        raise ValueError(f"a PEM certificate is not base64: {error}") from error
+        return base64.b64decode("".join(block.split()), validate=True)
+    except binascii.Error:
+        return None
 
 
 def certificate_to_pem(der: bytes) -> str:

@@ -3,7 +3,11 @@
 * The path check is the verifier of `cryptography`, with its rules for extensions relaxed to those of RFC 5280: a CA has
   basicConstraints and may sign certificates, purposes allow serverAuth. What it does not relax, it asks of public CAs
   anyway: version 3, SHA-2, RSA keys of 2048 bits or more or common curves.
+* What it leaves out is added, by the rules for DANE (`mailtlspolicy.constraints`): name constraints bind all names, a
+  Common Name that authenticates too (RFC 5280 section 4.2.1.10, RFC 6125 section 6.4.4), and one that is not understood
+  permits nothing of its type. What it refuses beyond them stays refused.
 * Any certificate of the trust store is an anchor, self-signed or not.
+* A certificate that is malformed, wherever its verifier would not look, is no part of any path.
 * The leaf bears the reference identifier as a DNS-ID; a Common Name is not enough (RFC 8461 section 4.2), except for
   REQUIRETLS (RFC 8689 section 4.2.1). Names are compared as for DANE (`mailtlspolicy.identity`).
 * The verifier tells one error for everything, so the reason is read from the leaf: its dates, then its name, then the
@@ -16,11 +20,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timezone
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
@@ -33,8 +39,9 @@ from cryptography.x509.verification import (
 
 from mailtlspolicy.certificates import MALFORMED, Certificate
 from mailtlspolicy.config import Config
+from mailtlspolicy.constraints import ConstrainedNames, names_are_permitted
 from mailtlspolicy.identity import dns_ids, first_match, presented_identifiers
-from mailtlspolicy.pem import certificates_from_pem
+from mailtlspolicy.pem import certificate_blocks
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
 
 if TYPE_CHECKING:
@@ -48,36 +55,67 @@ def _octets(certificates: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple(certificates)
 
 
+def _refusal(der: bytes) -> str | None:
+    """Why the octets are no certificate; None where they are one."""
+    try:
+        Certificate(der)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 @frozen
 class TrustStore:
     """The certificates that are trusted as anchors, as DER. Made of any iterable of `bytes`.
+
+    Attributes:
+        certificates: the anchors.
+        left_out: what `from_pem` or `of_anchors` met and left out, being no certificate: for each one line for people,
+            which one it is and why.
 
     Raises:
         ValueError: one of them is not a certificate.
     """
 
     certificates: tuple[bytes, ...] = field(default=(), converter=_octets)
+    left_out: tuple[str, ...] = field(default=(), eq=False)
     _store: Store | None = field(init=False, eq=False, repr=False)
 
     @_store.default
     def _load(self) -> Store | None:
-        try:
-            certificates = [x509.load_der_x509_certificate(certificate) for certificate in self.certificates]
-        except MALFORMED as error:
-            raise ValueError(f"not a certificate: {error}") from error
+        certificates = [Certificate(certificate).parsed for certificate in self.certificates]
         return Store(certificates) if certificates else None
 
     @classmethod
+    def of_anchors(cls, anchors: Iterable[tuple[str, bytes]], left_out: Iterable[str] = ()) -> TrustStore:
+        """Make one of all anchors that are certificates, each with a name to tell it by; the others are left out.
+
+        Args:
+            anchors: the name of each, and its DER.
+            left_out: lines on what was left out before.
+        """
+        names: dict[bytes, str] = {}
+        for name, der in anchors:
+            names.setdefault(der, name)
+        refused = {der: why for der in names if (why := _refusal(der)) is not None}
+        lines = (f"{names[der]} (SHA-256 {hashlib.sha256(der).hexdigest()}): {why}" for der, why in refused.items())
+        return cls((der for der in names if der not in refused), (*left_out, *lines))
+
+    @classmethod
     def from_pem(cls, pem: bytes) -> TrustStore:
-        """Read one or more PEM certificates.
+        """Read one or more PEM certificates. One that is malformed costs none of the others, and is in `left_out`.
 
         Raises:
-            ValueError: there is none, or one is malformed.
+            ValueError: there is none, or all are malformed.
         """
-        return cls(certificates_from_pem(pem.decode("ascii", "replace")))
+        anchors, left_out = certificate_blocks(pem.decode("ascii", "replace"))
+        store = cls.of_anchors(anchors, left_out)
+        if not store.certificates:
+            raise ValueError("; ".join(store.left_out) or "there is no PEM certificate")
+        return store
 
-    def __reduce__(self) -> tuple[type[TrustStore], tuple[tuple[bytes, ...]]]:
-        return TrustStore, (self.certificates,)
+    def __reduce__(self) -> tuple[type[TrustStore], tuple[tuple[bytes, ...], tuple[str, ...]]]:
+        return TrustStore, (self.certificates, self.left_out)
 
 
 def verify(
@@ -116,33 +154,55 @@ def verify(
     if leaf is None or leaf.extensions is None:
         return Verdict.failed(Failure.MALFORMED_CERTIFICATE)
     now = now.replace(microsecond=0)  # dates in certificates are whole seconds (RFC 5280 section 4.1.2.5)
-    if now > leaf.parsed.not_valid_after_utc:
+    if now > leaf.not_after:
         return Verdict.failed(Failure.EXPIRED)
-    if now < leaf.parsed.not_valid_before_utc:
+    if now < leaf.not_before:
         return Verdict.failed(Failure.NOT_YET_VALID)
     name = first_match(presented_identifiers(leaf) if cn_ids else dns_ids(leaf), [reference_id])
     if name is None:
         return Verdict.failed(Failure.NAME_MISMATCH)
     store = trust_store and trust_store._store
-    if not store or not _is_trusted(leaf, [other.parsed for other in others if other is not None], store, now):
+    pool = [other.parsed for other in others if other is not None and other.extensions is not None]
+    if not store or not _is_trusted(leaf, pool, store, now, config):
         return Verdict.failed(Failure.UNTRUSTED_ISSUER)
     return Verdict.passed(Mechanism.PKIX, name=name)
 
 
-def _is_trusted(leaf: Certificate, others: list[x509.Certificate], store: Store, now: datetime) -> bool:
+def _is_trusted(leaf: Certificate, pool: list[x509.Certificate], store: Store, now: datetime, config: Config) -> bool:
+    names = ConstrainedNames(leaf)
+    comparisons = config.max_name_constraint_checks
+
+    def charge(count: int) -> None:
+        nonlocal comparisons
+        comparisons -= count
+        if comparisons < 0:
+            raise ValueError("too many comparisons of names")
+
+    def constrain(_: Policy, issuer: x509.Certificate, constraints: x509.NameConstraints | None) -> None:
+        # Asked of every issuer before a path goes through it, so that another one is tried
+        if constraints is not None and not names_are_permitted([names, _constrained(issuer)], charge):
+            raise ValueError("the names of the leaf are not permitted")
+
     # "Client" means without a name: names are compared here, where an underscore or a final dot does no harm.
     verifier = (
         PolicyBuilder()
         .store(store)
         .time(now.astimezone(timezone.utc).replace(tzinfo=None))
-        .extension_policies(ca_policy=_CA, ee_policy=_LEAF)
+        .extension_policies(
+            ca_policy=_CA.may_be_present(x509.NameConstraints, Criticality.AGNOSTIC, constrain), ee_policy=_LEAF
+        )
         .build_client_verifier()
     )
     try:
-        verifier.verify(leaf.parsed, others)
+        path = verifier.verify(leaf.parsed, pool).chain
+        # What is left are the names of issuers that are no alternative names
+        return names_are_permitted([_constrained(certificate) for certificate in path], charge)
     except (VerificationError, *MALFORMED):
         return False
-    return True
+
+
+def _constrained(certificate: x509.Certificate) -> ConstrainedNames:
+    return ConstrainedNames(Certificate(certificate.public_bytes(Encoding.DER)))
 
 
 def _may_certify(_: Policy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:

@@ -197,10 +197,10 @@ class Recorder:
         }
 
     def _anchors(self) -> Iterable[bytes]:
-        issuers = {each.parsed.issuer for each in map(Certificate.parse, self._presented) if each is not None}
+        issuers = {each.issuer for each in map(Certificate.parse, self._presented) if each is not None}
         for anchor in () if self.trust is None else self.trust.certificates:
             parsed = Certificate.parse(anchor)
-            if parsed is not None and (anchor in self._presented or parsed.parsed.subject in issuers):
+            if parsed is not None and (anchor in self._presented or parsed.subject in issuers):
                 yield anchor
 
 

@@ -17,8 +17,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from mailtlspolicy.certificates import Certificate
-from mailtlspolicy.pem import certificates_from_pem
+from mailtlspolicy.pem import certificate_blocks
 from mailtlspolicy.pkix import TrustStore
 
 _DER = 2  # what `ssl` of Python 3.10 to 3.12 calls ENCODING_DER, in a private module
@@ -85,14 +84,21 @@ def presented_chain(session: ssl.SSLSocket | ssl.SSLObject) -> tuple[bytes, ...]
 def system_trust_store() -> TrustStore:
     """Return the trust anchors that this system's OpenSSL uses by default (RFC 8461 sections 3.3 and 4.2).
 
-    SSL_CERT_FILE and SSL_CERT_DIR say where they are, as ever. What is there and is no certificate is left out. Empty
-    where there are none: then nothing is trusted.
+    SSL_CERT_FILE and SSL_CERT_DIR say where they are, as ever. What is there and is no certificate is left out, and in
+    the store's `left_out`. Empty where there are none: then nothing is trusted.
     """
-    anchors = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
     paths = ssl.get_default_verify_paths()
     folders = os.environ.get(paths.openssl_capath_env, paths.openssl_capath).split(os.pathsep)
-    files = (file for folder in filter(None, folders) for file in sorted(Path(folder).glob("*.[0-9]")))
-    for file in files:  # OpenSSL reads no others
-        with contextlib.suppress(OSError, ValueError):
-            anchors.update(dict.fromkeys(certificates_from_pem(file.read_text("ascii", errors="replace"))))
-    return TrustStore(anchor for anchor in anchors if Certificate.parse(anchor) is not None)
+    # OpenSSL loads nothing of a file with one bad certificate in it. Of a folder it reads no files of other names.
+    files = [Path(os.environ.get(paths.openssl_cafile_env, paths.openssl_cafile))]
+    files += (file for folder in filter(None, folders) for file in sorted(Path(folder).glob("*.[0-9]")))
+    anchors: list[tuple[str, bytes]] = []
+    left_out: list[str] = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            found, refused = certificate_blocks(file.read_text("ascii", errors="replace"))
+            anchors += [(f"{file}, {name}", der) for name, der in found]
+            left_out += [f"{file}, {why}" for why in refused]
+    # Those of other kinds: of Windows, and with attributes (BEGIN TRUSTED CERTIFICATE)
+    anchors += [("OpenSSL", der) for der in ssl.create_default_context().get_ca_certs(binary_form=True)]
+    return TrustStore.of_anchors(anchors, left_out)
