@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mailtlspolicy import dane
+from mailtlspolicy.certificates import subject_public_key_info
 from mailtlspolicy.names import MAX_LABEL_OCTETS, is_address
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
@@ -42,6 +43,7 @@ from tests.differential.libssl import (
     X509_V_ERR_PERMITTED_VIOLATION,
     X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
     X509_V_FLAG_IGNORE_CRITICAL,
+    X509_V_FLAG_NO_CHECK_TIME,
     X509_V_FLAG_PARTIAL_CHAIN,
     X509_V_FLAG_POLICY_CHECK,
     X509_V_OK,
@@ -51,6 +53,8 @@ from tests.differential.libssl import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from tests.differential.generator import Record
 
 LEAST_RSA_BITS = 1024
 NO_WAY_ON = {
@@ -199,6 +203,19 @@ def _ignoring_critical(question: Question) -> Question | None:
 
 def _with_dates_of_anchor(question: Question) -> Question | None:
     return evolve(question, flags=question.flags | X509_V_FLAG_PARTIAL_CHAIN)
+
+
+def _ignoring_dates_of_keys(question: Question) -> Question | None:
+    """At no time at all, where the only certificates left that are out of their dates have a key of a `2 1 x` record.
+
+    The others that are out of their dates can be part of no valid path, so they are left out, unless one is the leaf.
+    """
+    is_out = lru_cache(None)(lambda octets: _is_strict(octets) and _is_out_of_dates(octets, question.case.now))
+    keys = [record for record in question.case.tlsa if record[:2] == (2, 1)]
+    if is_out(question.case.chain[0]) or not any(is_out(o) and _has_key(o, keys) for o in question.case.chain[1:]):
+        return None
+    rest = _without(question, lambda octets: is_out(octets) and not _has_key(octets, keys)) or question
+    return evolve(rest, flags=rest.flags | X509_V_FLAG_NO_CHECK_TIME)
 
 
 def _with_policies(question: Question) -> Question | None:
@@ -385,6 +402,25 @@ def _constrained_cn_has_odd_form(comparison: Comparison) -> bool:
     )
 
 
+def _wildcard_stands_for_what_is_excluded(comparison: Comparison) -> bool:
+    """A name of the leaf is a wildcard for a host, of one label more, that a certificate above excludes."""
+    if comparison.ours.failure is not Failure.NAME_CONSTRAINTS or not comparison.libssl.authenticated:
+        return False
+    leaf = x509.load_der_x509_certificate(comparison.case.chain[0])
+    names = [str(attribute.value) for attribute in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    for extension in leaf.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            names += extension.value.get_values_for_type(x509.DNSName)
+    excluded = {
+        subtree.value.lower().partition(".")[2]
+        for extension in _extensions(comparison.case)
+        if isinstance(extension.value, x509.NameConstraints)
+        for subtree in extension.value.excluded_subtrees or ()
+        if isinstance(subtree, x509.DNSName)
+    }
+    return any(name.lower().removeprefix("*.") in excluded for name in names if name.startswith("*."))
+
+
 # what they need
 
 
@@ -407,6 +443,17 @@ def _bare_keys(case: Case) -> list[bytes]:
     return [data for usage, selector, matching_type, data in case.tlsa if (usage, selector, matching_type) == (2, 1, 0)]
 
 
+def _is_out_of_dates(octets: bytes, now: int) -> bool:
+    certificate = x509.load_der_x509_certificate(octets)
+    return not certificate.not_valid_before_utc.timestamp() <= now <= certificate.not_valid_after_utc.timestamp()
+
+
+def _has_key(octets: bytes, records: Sequence[Record]) -> bool:
+    """Whether one of some records with selector 1 is that of the key of a certificate."""
+    key = subject_public_key_info(octets)
+    return any(digest_data(matching_type, key) == data for _, _, matching_type, data in records if matching_type < 3)
+
+
 def _is_for_gated_crypto(octets: bytes) -> bool:
     return _is_strict(octets) and any(
         ExtendedKeyUsageOID.SERVER_AUTH not in extension.value
@@ -418,10 +465,12 @@ def _is_for_gated_crypto(octets: bytes) -> bool:
 
 @lru_cache(1000)
 def _is_strict(octets: bytes) -> bool:
-    """Whether `cryptography` takes a certificate with all its names and extensions."""
+    """Whether `cryptography` takes a certificate with all its names, dates and extensions."""
     try:
         certificate = x509.load_der_x509_certificate(octets)
-        return all(part is not None for part in (certificate.subject, certificate.issuer, certificate.extensions))
+        dates = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        parts = certificate.subject, certificate.issuer, certificate.extensions, *dates
+        return all(part is not None for part in parts)
     except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         return False
 
@@ -480,8 +529,14 @@ EXCEPTIONS = (
     DocumentedException(
         "anchor-dates",
         "RFC 7671 section 5.2.1",
-        "libssl does not look at the dates of an anchor that is not self-issued; we do, whatever the anchor is",
+        "libssl does not look at the dates of an anchor that is not self-issued; under `2 0 x` we do, whatever it is",
         rephrase=_with_dates_of_anchor,
+    ),
+    DocumentedException(
+        "dates-of-a-key",
+        "RFC 7671 section 5.2.1, RFC 5280 section 6.1.1",
+        "libssl looks at the dates of a self-issued anchor under `2 1 x` too; that record trusts a key, which has none",
+        rephrase=_ignoring_dates_of_keys,
     ),
     DocumentedException(
         "required-policy",
@@ -579,6 +634,12 @@ EXCEPTIONS = (
         "libssl applies no name constraints to a CN-ID with a wildcard, and yet lets it match, but does apply them to"
         " one that is no domain name; for us exactly what can match is constrained",
         applies=_constrained_cn_has_odd_form,
+    ),
+    DocumentedException(
+        "excluded-wildcard",
+        "RFC 5280 section 4.2.1.10, RFC 6125 section 6.4.3",
+        "libssl compares a wildcard with an excluded host as text; for us it is what it can stand for",
+        applies=_wildcard_stands_for_what_is_excluded,
     ),
 )
 

@@ -437,6 +437,7 @@ def _odd_dates(maker: _Maker) -> None:
             der.sequence(der.tlv(0x17, b"251301000000Z"), der.tlv(0x17, b"270101000000Z")),
             der.sequence(der.tlv(0x17, b"250101000000Z"), der.tlv(0x18, b"20270101000000.5Z")),
             der.sequence(der.time(late), der.time(early)),
+            der.sequence(der.tlv(0x18, b"00000101000000Z"), der.tlv(0x18, b"99991231235959Z")),
         )
     )
 

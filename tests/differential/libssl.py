@@ -49,6 +49,7 @@ MALFORMED_LEAF = -1  # ours: the leaf does not parse, X509_verify_cert was not c
 X509_V_FLAG_IGNORE_CRITICAL = 0x10
 X509_V_FLAG_POLICY_CHECK = 0x80
 X509_V_FLAG_PARTIAL_CHAIN = 0x8_0000
+X509_V_FLAG_NO_CHECK_TIME = 0x20_0000
 
 _DANE_FLAG_NO_DANE_EE_NAMECHECKS = 1
 _X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS = 4
@@ -253,7 +254,8 @@ class Libssl:
             self._must(self._X509_VERIFY_PARAM_set1(parameters, self._SSL_get0_param(ssl)))
             self._X509_VERIFY_PARAM_set_auth_level(parameters, level)
             self._must(self._X509_VERIFY_PARAM_set_flags(parameters, flags))
-            self._X509_VERIFY_PARAM_set_time(parameters, now)
+            if not flags & X509_V_FLAG_NO_CHECK_TIME:  # which a time that is set would overrule
+                self._X509_VERIFY_PARAM_set_time(parameters, now)
             self._X509_STORE_CTX_set0_dane(context, self._SSL_get0_dane(ssl))
             result = self._X509_verify_cert(context)
             error = self._X509_STORE_CTX_get_error(context)
