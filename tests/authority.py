@@ -142,6 +142,45 @@ def sha1_signed(issued: Issued, by: Issued) -> Issued:
     return _assembled(issued, tbs, element(0x30, element(0x06, sha1), b"\x05\x00"), signature)
 
 
+def redated(issued: Issued, by: Issued, not_before: bytes | None = None, not_after: bytes | None = None) -> Issued:
+    """The same certificate with other dates, each a DER Time, right or wrong; signed anew."""
+    usual = [element(0x17, each.strftime("%y%m%d%H%M%SZ").encode()) for each in (START, END)]
+    tbs = contents(issued.certificate.tbs_certificate_bytes)
+    dates = element(0x30, not_before or usual[0], not_after or usual[1])
+    assert element(0x30, *usual) in tbs
+    tbs = element(0x30, tbs.replace(element(0x30, *usual), dates))
+    return _resigned(issued, tbs, by)
+
+
+def with_serial(issued: Issued, by: Issued, serial: bytes) -> Issued:
+    """The same certificate with another serial number, the contents of a DER INTEGER; signed anew."""
+    tbs = contents(issued.certificate.tbs_certificate_bytes)
+    assert tbs.startswith(bytes.fromhex("a003020102"))
+    tbs = element(0x30, tbs[:5], element(0x02, serial), tbs[7 + tbs[6] :])
+    return _resigned(issued, tbs, by)
+
+
+def _resigned(issued: Issued, tbs: bytes, by: Issued) -> Issued:
+    """The same certificate with other octets, which `cryptography` may not take."""
+    signature = by.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    der = element(0x30, tbs, bytes.fromhex("300a06082a8648ce3d040302"), element(0x03, b"\0", signature))
+    return Issued(issued.key, issued.certificate, der)
+
+
+# Times that no certificate may bear, of which some decode late (RFC 5280 section 4.1.2.5)
+ODD_TIMES = {
+    "year 0": element(0x18, b"00000101000000Z"),
+    "30 February": element(0x18, b"20250230000000Z"),
+    "hour 24": element(0x18, b"20250101240000Z"),
+    "second 60": element(0x18, b"20250101000060Z"),
+    "fraction": element(0x18, b"20250101000000.5Z"),
+    "offset": element(0x18, b"20250101000000+0100"),
+    "no seconds": element(0x17, b"2501010000Z"),
+    "empty": element(0x17),
+    "not a time": element(0x02, b"\1"),
+}
+
+
 def _signed(issued: Issued, tbs: bytes, algorithm: bytes, key: Any) -> Issued:
     return _assembled(issued, tbs, algorithm, key.sign(tbs, ec.ECDSA(hashes.SHA256())))
 

@@ -270,6 +270,31 @@ def test_the_anchors_of_the_folder_are_those_named_by_hash(system: Path) -> None
     assert system_trust_store().certificates == (der("ta"),)
 
 
+@pytest.mark.parametrize("bad", ["AAAA", "!!!!"], ids=["no certificate", "no base64"])
+def test_one_bad_anchor_costs_none_of_the_others_and_is_named(system: Path, bad: str) -> None:
+    block = f"-----BEGIN CERTIFICATE-----\n{bad}\n-----END CERTIFICATE-----\n"
+    (system / "anchors.pem").write_text(pem("ta") + block + pem("stranger"))
+    (system / "hashed" / "01234567.0").write_text(block)
+    store = system_trust_store()
+    assert set(store.certificates) == {der("ta"), der("stranger")}
+    assert store.left_out
+    assert all("certificate 2" in line or "certificate 1" in line for line in store.left_out)
+    assert store.left_out[0].startswith(f"{system / 'anchors.pem'}, certificate 2")
+
+
+def test_roots_with_serial_number_0_are_taken_without_a_warning(system: Path) -> None:
+    """Several public roots have it. `cryptography` warns, which is an error here, and will refuse them."""
+    (system / "anchors.pem").write_text(pem("ta-serial-zero") + pem("ta"))
+    (system / "hashed" / "01234567.0").write_text(pem("ta-serial-negative"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store = system_trust_store()
+    assert set(store.certificates) == {der("ta-serial-zero"), der("ta-serial-negative"), der("ta")}
+    assert store.left_out == ()
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert verify([der("leaf-ta-serial-zero")], store, "mx1.provider.example", now=now).satisfied
+
+
 def test_an_anchor_in_file_and_folder_counts_once(system: Path) -> None:
     (system / "anchors.pem").write_text(pem("ta"))
     (system / "hashed" / "01234567.0").write_text(pem("ta"))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
@@ -10,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailtlspolicy import certificates, dane, pkix
 from mailtlspolicy.certificates import (
     Certificate,
     canonical_name,
@@ -19,8 +25,23 @@ from mailtlspolicy.certificates import (
     skeleton,
     subject_public_key_info,
 )
-from tests.authority import ca, contents, element, issue, name, new_key, server, version_1
+from mailtlspolicy.tlsa import Tlsa
+from tests.authority import (
+    NOW,
+    ODD_TIMES,
+    ca,
+    contents,
+    element,
+    issue,
+    name,
+    new_key,
+    redated,
+    server,
+    version_1,
+    with_serial,
+)
 
+ROOT = ca("Root")
 ISSUED = server(None)
 EC_PUBLIC_KEY = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
 
@@ -178,3 +199,64 @@ def test_keys_of_every_supported_algorithm_load() -> None:
     assert isinstance(load_key(ISSUED.spki), ec.EllipticCurvePublicKey)
     key = dsa.generate_private_key(1024).public_key()
     assert isinstance(load_key(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)), dsa.DSAPublicKey)
+
+
+@pytest.mark.parametrize("time", ODD_TIMES.values(), ids=ODD_TIMES)
+def test_a_certificate_with_a_date_that_is_none_is_malformed(time: bytes) -> None:
+    root = ca("Root")
+    assert Certificate.parse(redated(root, root, time).der) is None
+    assert Certificate.parse(redated(root, root, None, time).der) is None
+
+
+@pytest.mark.parametrize("number", [0, -1, -128, -300, -(2**159), 1, 2**159 - 1, 2**400])
+def test_any_serial_number_will_do(number: int) -> None:
+    """RFC 5280 section 4.1.2.2: gracefully; `cryptography` warns of zero and less, and will refuse them."""
+    root = ca("Root")
+    odd = with_serial(root, root, number.to_bytes((number + (number < 0)).bit_length() // 8 + 1, "big", signed=True))
+    certificate = Certificate(odd.der)
+    assert certificate.serial == number
+    assert certificate.der == odd.der
+    assert certificate.extension(x509.BasicConstraints) is not None
+    assert certificate.skeleton.key == odd.spki
+
+
+@pytest.mark.parametrize("octets", ["", "0000", "0001", "ffff", "ff80"])
+def test_a_serial_number_is_der(octets: str) -> None:
+    """X.690 section 8.3: one octet or more, and no more than are needed."""
+    root = ca("Root")
+    assert Certificate.parse(with_serial(root, root, bytes.fromhex(octets)).der) is None
+
+
+PROPERTIES = [each for each in dir(x509.Certificate) if not each.startswith("_")]
+
+
+@pytest.mark.parametrize("late", PROPERTIES)
+def test_whatever_decodes_late_decodes_behind_the_fence(late: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each property of what `cryptography` parsed may raise when it is asked for."""
+    load = x509.load_der_x509_certificate
+
+    class Parsed:
+        def __init__(self, der: bytes) -> None:
+            self._parsed = load(der)
+
+        def __getattr__(self, name: str) -> Any:
+            if name == late:
+                raise ValueError("malformed after all")
+            return getattr(self._parsed, name)
+
+    middle = ca("Intermediate", ROOT)
+    chain = [issued.der for issued in (server(middle), middle, ROOT)]
+    trust = pkix.TrustStore([ROOT.der])
+    monkeypatch.setattr(x509, "load_der_x509_certificate", Parsed)
+    names, digest = ["mx.example.com"], hashlib.sha256
+    for selector, data in enumerate((ROOT.der, ROOT.spki)):
+        dane.verify(chain, [Tlsa(2, selector, 1, digest(data).digest())], names, now=NOW)
+    assert dane.verify(chain, [Tlsa(3, 0, 1, digest(chain[0]).digest())], names, now=NOW).authenticated
+    pkix.verify(chain, trust, names[0], now=NOW, cn_ids=True)
+
+
+def test_nobody_else_asks_for_what_decodes_late() -> None:
+    """`Certificate.parsed` is for the verifier of `cryptography` alone."""
+    package = Path(certificates.__file__).parent
+    users = {path.name for path in package.rglob("*.py") if re.search(r"\.parsed\b", path.read_text("utf-8"))}
+    assert users == {"certificates.py", "pkix.py"}

@@ -17,7 +17,7 @@ from mailtlspolicy import dane
 from mailtlspolicy.config import Config
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
-from tests.authority import END, NOW, START, Issued, ca, issue, record, server, version_1
+from tests.authority import END, NOW, ODD_TIMES, START, Issued, ca, issue, record, redated, server, version_1
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ INTERMEDIATE = ca("Intermediate", ROOT)
 LEAF = server(INTERMEDIATE)
 CHAIN = (LEAF, INTERMEDIATE, ROOT)
 STRANGER = ca("Stranger")
-OLD = START + timedelta(days=1)
+OLD, SOON = START + timedelta(days=1), NOW + timedelta(days=1)
 
 
 def verify(
@@ -197,8 +197,27 @@ def test_an_anchor_in_dns_need_not_be_sent(selector: int) -> None:
 
 def test_a_bare_key_does_not_stand_in_for_its_own_certificate() -> None:
     """RFC 7671 section 5.2.3: only if no certificate that was sent has the key."""
-    expired_root = ca("Root", key=ROOT.key, end=OLD)
-    assert failure([server(ROOT), expired_root], record(2, 1, 0, ROOT)) is Failure.EXPIRED
+    limited_root = ca("Root", key=ROOT.key, length=0)
+    assert failure([LEAF, INTERMEDIATE, limited_root], record(2, 1, 0, ROOT)) is Failure.PATH_LENGTH
+
+
+@pytest.mark.parametrize("matching_type", [0, 1, 2])
+def test_the_dates_of_an_anchor_count_only_where_its_certificate_is_published(matching_type: int) -> None:
+    """RFC 7671 section 5.2.1: of an anchor by its key, nothing but the key is published."""
+    cases: list[tuple[dict[str, Any], Failure]] = [
+        ({"end": OLD}, Failure.EXPIRED),
+        ({"start": SOON}, Failure.NOT_YET_VALID),
+    ]
+    for dates, expected in cases:
+        root = ca("Root", key=ROOT.key, **dates)
+        middle = ca("Intermediate", ROOT, key=INTERMEDIATE.key, **dates)
+        for anchor, chain in ((root, [LEAF, INTERMEDIATE, root]), (middle, [LEAF, middle, ROOT])):
+            by_certificate, by_key = (record(2, selector, matching_type, anchor) for selector in (0, 1))
+            assert failure(chain, by_certificate) is expected
+            verdict = verify(chain, by_certificate, by_key)
+            assert (verdict.record, verdict.depth) == (str(by_key), chain.index(anchor))
+            assert failure([server(INTERMEDIATE, **dates), *chain[1:]], by_key) is expected
+        assert failure([LEAF, middle, ROOT], record(2, 1, matching_type, ROOT)) is expected
 
 
 def test_the_leaf_is_not_its_own_anchor() -> None:
@@ -436,3 +455,19 @@ def test_an_altered_octet_never_raises_and_never_authenticates(which: int, at: i
     verdict = verify([bytes(der) for der in ders], record(2, 0, 1, ROOT), record(3, 0, 1, LEAF))
     assert verdict.authenticated is not changed or which > 0
     verify([bytes(der) for der in ders], Tlsa(2, 0, 1, hashlib.sha256(bytes(ders[2])).digest()))
+
+
+@pytest.mark.parametrize("time", ODD_TIMES.values(), ids=ODD_TIMES)
+@pytest.mark.parametrize("end", ["not_before", "not_after"])
+def test_a_date_that_is_none_is_malformed_wherever_it_stands(end: str, time: bytes) -> None:
+    leaf, middle, root = (
+        redated(LEAF, INTERMEDIATE, **{end: time}),
+        redated(INTERMEDIATE, ROOT, **{end: time}),
+        redated(ROOT, ROOT, **{end: time}),
+    )
+    for selector in (0, 1):
+        assert failure([leaf, INTERMEDIATE, ROOT], record(2, selector, 1, ROOT)) is Failure.MALFORMED_CERTIFICATE
+        assert failure([LEAF, middle, ROOT], record(2, selector, 1, ROOT)) is Failure.MALFORMED_CERTIFICATE
+        assert failure([LEAF, INTERMEDIATE, root], record(2, selector, 1, root)) is Failure.MALFORMED_CERTIFICATE
+    assert failure([LEAF, INTERMEDIATE, ROOT, leaf, middle, root], record(2, 0, 1, ROOT)) is None
+    assert failure([leaf, middle, root], record(3, 0, 1, leaf)) is None

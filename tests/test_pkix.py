@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,30 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailtlspolicy import pkix
 from mailtlspolicy.config import Config
+from mailtlspolicy.pem import certificate_to_pem
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
-from tests.authority import ANY_PURPOSE, CLIENT, NOW, SERVER, START, Issued, ca, issue, server, usage
+from tests.authority import (
+    ANY_PURPOSE,
+    CLIENT,
+    NOW,
+    ODD_TIMES,
+    SERVER,
+    START,
+    Issued,
+    ca,
+    issue,
+    redated,
+    server,
+    usage,
+    with_serial,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -203,6 +220,117 @@ def test_bad_pem_is_a_value_error(pem: bytes) -> None:
 def test_a_trust_store_is_made_of_certificates() -> None:
     with pytest.raises(ValueError, match=r"."):
         TrustStore([b"garbage"])
+
+
+@pytest.mark.parametrize("time", ODD_TIMES.values(), ids=ODD_TIMES)
+@pytest.mark.parametrize("end", ["not_before", "not_after"])
+def test_a_date_that_is_none_is_malformed_wherever_it_stands(end: str, time: bytes) -> None:
+    leaf = redated(LEAF, INTERMEDIATE, **{end: time})
+    middle = redated(INTERMEDIATE, ROOT, **{end: time})
+    root = redated(ROOT, ROOT, **{end: time})
+    assert failure([leaf, INTERMEDIATE]) is Failure.MALFORMED_CERTIFICATE
+    assert failure([LEAF, middle]) is Failure.UNTRUSTED_ISSUER
+    assert verify([LEAF, INTERMEDIATE, leaf, middle, root]) == PASSED
+    with pytest.raises(ValueError, match="not a certificate"):
+        TrustStore([ROOT.der, root.der])
+    trust = TrustStore.from_pem(pem(root.der) + pem(ROOT.der))
+    assert trust.certificates == (ROOT.der,)
+    assert verify([LEAF, INTERMEDIATE], trust) == PASSED
+
+
+def pem(der: bytes) -> bytes:
+    return certificate_to_pem(der).encode()
+
+
+def test_one_bad_anchor_costs_none_of_the_others_and_is_named() -> None:
+    broken = b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"
+    garbage = pem(b"garbage")
+    trust = TrustStore.from_pem(pem(ROOT.der) + broken + garbage + garbage + pem(INTERMEDIATE.der) + pem(ROOT.der))
+    assert trust.certificates == (ROOT.der, INTERMEDIATE.der)
+    first, second = trust.left_out
+    assert first == "certificate 2: not base64"
+    assert second.startswith(f"certificate 3 (SHA-256 {hashlib.sha256(b'garbage').hexdigest()}): not a ")
+    assert pickle.loads(pickle.dumps(trust)).left_out == trust.left_out
+    assert trust == TrustStore([ROOT.der, INTERMEDIATE.der])
+    with pytest.raises(ValueError, match=r"certificate 1: not base64; certificate 2 "):
+        TrustStore.from_pem(broken + garbage)
+
+
+@pytest.mark.parametrize("serial", [b"\0", b"\xff", b"\xfe\xd4"], ids=["0", "-1", "-300"])
+def test_the_serial_number_of_a_root_does_not_matter(serial: bytes) -> None:
+    """Warnings are errors here, as `cryptography` has announced of such a serial number (RFC 5280 section 4.1.2.2)."""
+    root = with_serial(ROOT, ROOT, serial)
+    trust = TrustStore.from_pem(pem(root.der) + pem(ca("Other").der))
+    assert trust.left_out == ()
+    assert verify([LEAF, INTERMEDIATE], trust) == PASSED
+    assert verify([LEAF, INTERMEDIATE, root, ROOT], trust) == PASSED
+    assert failure([LEAF, INTERMEDIATE, root]) is None
+
+
+@pytest.mark.parametrize("serial", [b"\0", b"\xff"], ids=["0", "-1"])
+def test_below_a_root_a_serial_number_is_positive(serial: bytes) -> None:
+    """As the verifier of `cryptography` wants it, or will."""
+    assert failure([with_serial(LEAF, INTERMEDIATE, serial), INTERMEDIATE]) is Failure.UNTRUSTED_ISSUER
+    assert failure([LEAF, with_serial(INTERMEDIATE, ROOT, serial)]) is Failure.UNTRUSTED_ISSUER
+
+
+def constrained(*permitted: str, excluded: Iterable[str] = (), by: Issued = ROOT, **more: Any) -> Issued:
+    trees = [[x509.DNSName(base) for base in bases] or None for bases in (permitted, excluded)]
+    return ca("Constrained", by, (x509.NameConstraints(*trees), True), **more)
+
+
+def by_common_name(chain: Iterable[Issued], trust: TrustStore = TRUST, config: Config | None = None) -> Failure | None:
+    ders = [each.der for each in chain]
+    return pkix.verify(ders, trust, NAME, now=NOW, config=config or Config(), cn_ids=True).failure
+
+
+def test_constraints_bind_a_common_name_that_authenticates() -> None:
+    """RFC 5280 section 4.2.1.10, RFC 6125 section 6.4.4."""
+    for middle, expected in (
+        (constrained("example.com"), None),
+        (constrained("example.org"), Failure.UNTRUSTED_ISSUER),
+        (constrained(excluded=["example.org"]), None),
+        (constrained(excluded=["example.com"]), Failure.UNTRUSTED_ISSUER),
+    ):
+        assert by_common_name([issue(NAME, middle), middle]) is expected
+        assert by_common_name([issue(NAME, middle)], TrustStore([middle.der])) is expected
+        lower = ca("Lower", middle)
+        assert by_common_name([issue(NAME, lower), middle, lower]) is expected
+        # beside a DNS-ID it is no name
+        beside = issue(NAME, middle, x509.SubjectAlternativeName([x509.DNSName("mx.example.net")]))
+        assert by_common_name([beside, middle]) is Failure.NAME_MISMATCH
+
+
+def test_a_way_round_a_constraint_is_found_in_any_order() -> None:
+    middle = constrained("example.org")
+    free = ca("Constrained", ROOT, key=middle.key)
+    leaf = issue(NAME, middle)
+    assert by_common_name([leaf, middle, free]) is by_common_name([leaf, free, middle]) is None
+
+
+def test_constraints_bind_the_names_of_issuers_too() -> None:
+    mailboxes = x509.NameConstraints([x509.RFC822Name("example.org")], None)
+    middle = ca("Constrained", ROOT, (mailboxes, True))
+    for host, expected in (("example.org", None), ("example.com", Failure.UNTRUSTED_ISSUER)):
+        mailbox = x509.NameAttribute(NameOID.EMAIL_ADDRESS, f"ca@{host}")
+        lower = ca(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Lower"), mailbox]), middle)
+        assert failure([server(lower), lower, middle]) is expected
+
+
+def test_comparisons_of_names_have_a_limit() -> None:
+    middle = constrained("example.com", "example.org")
+    leaf = issue(NAME, middle)
+    chain = [leaf, middle]
+    assert by_common_name(chain, config=Config(max_name_constraint_checks=20)) is None
+    assert by_common_name(chain, config=Config(max_name_constraint_checks=3)) is Failure.UNTRUSTED_ISSUER
+
+
+def test_an_extension_that_can_not_be_read_makes_an_issuer_malformed() -> None:
+    five_octets = x509.UnrecognizedExtension(
+        x509.ObjectIdentifier("2.5.29.30"), bytes.fromhex("300da00b30098707c0000200ffff00")
+    )
+    middle = ca("Intermediate", ROOT, (five_octets, True))
+    assert failure([server(middle), middle]) is Failure.UNTRUSTED_ISSUER
 
 
 @settings(max_examples=100, deadline=None)
