@@ -16,8 +16,10 @@ from mailtlspolicy.identity import first_match, matches
 from mailtlspolicy.pem import certificate_to_pem, certificates_from_pem
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.verdict import Mechanism, Verdict
+from tests.differential import der
 from tests.differential.certificates import (
     COMMON_NAME,
+    DAY,
     NOW,
     ORGANIZATION,
     Spec,
@@ -114,6 +116,48 @@ def constrained_chain(random: Random) -> None:
     case = Case(0, (leaf.der(), *(s.der() for s in path)), ((2, 0, 1, digest_data(1, path[-1].der())),), HOSTS[:1], ())
     with counted_signatures():
         check(dane.verify(case.chain, [Tlsa(*record) for record in case.tlsa], case.names, now=AT))
+
+
+def dated_chain(random: Random) -> None:
+    """Times that are none, or of another age, and serial numbers of any kind in every certificate of a chain."""
+    keys = key_pool()["p256"]
+    above = None
+    path: list[Spec] = []
+    for at in range(random.choice((1, 2, 3, 4))):
+        above = Spec(distinguished_name([(COMMON_NAME, f"CA {at}")]), keys[at], above)
+        above.extensions["bc"] = basic_constraints(ca=True)
+        path.insert(0, above)
+    leaf = Spec(distinguished_name([]), keys[-1], above)
+    leaf.extensions["san"] = alternative_names([dns_name(HOSTS[0])])
+    path.insert(0, leaf)
+    odd = [spec for spec in path if random.random() < 0.4]
+    for spec in odd:
+        spec.times = der.sequence(_any_time(random), _any_time(random))
+        spec.serial = random.choice((spec.serial, 0, -1, -(2**70), 2**158, 2**400))
+    chain = tuple(spec.der() for spec in path)
+    anchor = random.choice(path[1:])
+    contents = (anchor.der(), anchor.key.spki)
+    tlsa = tuple((2, at, 1, digest_data(1, contents[at])) for at in random.choice(((0,), (1,), (0, 1))))
+    comparison = compare(Case(0, chain, tlsa, HOSTS[:1], ()))
+    check_against_libssl(comparison)
+    check(comparison.ours)
+    assert comparison.ours.authenticated or odd
+    assert dane.verify(chain, [Tlsa(3, 0, 1, digest_data(1, chain[0]))], [], now=AT).authenticated
+    trust = pkix.TrustStore.of_anchors(("anchor", octets) for octets in chain[1:])
+    assert len(trust.certificates) + len(trust.left_out) == len(chain) - 1
+    verdict = pkix.verify(chain, trust, HOSTS[0], now=AT)
+    check(verdict)
+    assert verdict.authenticated or odd
+
+
+def _any_time(random: Random) -> bytes:
+    year = random.choice((0, 0, 1, 1900, 1950, 2025, 2026, 2027, 2049, 2050, 9999, random.randrange(10_000)))
+    digits = f"{random.choice((0, 1, 2, 6, 12, 13)):02}{random.choice((0, 1, 28, 30, 31)):02}"
+    clock = f"{random.choice((0, 23, 24)):02}{random.choice((0, 59, 60)):02}{random.choice(('00', '59', '60', ''))}"
+    tag, text = random.choice(((0x17, f"{year % 100:02}"), (0x18, f"{year:04}")))
+    end = random.choice(("Z", "Z", "Z", "Z", "", "+0000", ".5Z"))
+    usual = der.time(NOW + random.choice((-400, -1, 1, 400)) * DAY)
+    return usual if random.random() < 0.4 else der.tlv(tag, f"{text}{digits}{clock}{end}".encode())
 
 
 def certificates(random: Random) -> None:

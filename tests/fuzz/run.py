@@ -40,6 +40,7 @@ TARGETS = {
     "mangled-chain": Target(hostile_peer.mangled_chain, seconds=5.0),  # asks libssl too, many times if they differ
     "crowded-chain": Target(hostile_peer.crowded_chain),
     "constrained-chain": Target(hostile_peer.constrained_chain),
+    "dated-chain": Target(hostile_peer.dated_chain, seconds=5.0),
     "certificates": Target(hostile_peer.certificates),
     "tlsa-records": Target(hostile_peer.tlsa_records),
     "identifiers": Target(hostile_peer.identifiers),
