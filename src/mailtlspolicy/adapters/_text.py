@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 _MAX_TEXT = 200
 
 
@@ -17,4 +19,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
         return "timed out"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if text.startswith("Connect call failed") and isinstance(error, OSError) and error.errno:
+        text = os.strerror(error.errno)  # asyncio says that whatever the cause
     return printable(text.encode("utf-8", "replace"))

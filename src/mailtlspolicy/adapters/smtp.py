@@ -6,6 +6,10 @@
 - Every step has a time limit that holds whatever the peer does, and what it may send is bounded.
 - The final dot is sent on its own, so that a connection lost before it is known to be one: the server can not have
   taken the message.
+- What a server says before the final dot is no reply to the message. A refusal (4xx, 5xx) ends the transaction all the
+  same; whatever else breaks it (RFC 5321 sections 3.3 and 4.1.1.4).
+- Where the system takes no more octets, a refusal that has arrived by then counts before the connection does as lost.
+- A server of TLS 1.3 may refuse the handshake where we think it done: in place of the first reply within TLS.
 
 A connector has no state: the `session` of an effect holds the connection.
 
@@ -17,23 +21,21 @@ A connector has no state: the `session` of an effect holds the connection.
 from __future__ import annotations
 
 import contextlib
-import re
 import smtplib
 import socket
 import ssl
 import time
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from mailtlspolicy.adapters._cut import Watchdog
 from mailtlspolicy.adapters._text import reason
-from mailtlspolicy.adapters.replies import ReplyError, ReplyParser, SurplusError
-from mailtlspolicy.adapters.tls import client_context, presented_chain
+from mailtlspolicy.adapters.replies import EarlyError, ReplyError, ReplyParser, SurplusError
+from mailtlspolicy.adapters.tls import client_context, name_of, presented_chain
 from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import (
     DATA_WANTED,
-    EHLO_UNKNOWN,
     READY_FOR_TLS,
     Close,
     Connect,
@@ -51,6 +53,7 @@ from mailtlspolicy.names import canonical, canonical_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from attrs import Attribute
 
@@ -59,13 +62,13 @@ if TYPE_CHECKING:
 MAX_TIMEOUT = 86_400  # seconds; no server is worth more than a day
 CONNECT_SECONDS = 30.0  # how long a connection may take to come about; RFC 5321 gives no number, Postfix takes this one
 QUIT_SECONDS = 2.0  # how long the reply to QUIT is waited for: nothing depends on it
+EARLY_SECONDS = 2.0  # how long the rest of a reply is waited for that has begun before it was asked for
 READ_OCTETS = 4096  # at once
 BLOCK_OCTETS = 65_536  # of content, for which the time limit of a step holds (RFC 5321 section 4.5.3.2.5)
 
-END_OF_DATA = b".\r\n"  # the CRLF before it ends the last line (RFC 5321 section 4.1.1.4)
+REFUSAL = 400  # and above: the code of a reply that refuses (RFC 5321 section 4.2.1)
 
-_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-_DOT = re.compile(rb"^\.", re.MULTILINE)
+END_OF_DATA = b".\r\n"  # the CRLF before it ends the last line (RFC 5321 section 4.1.1.4)
 
 
 def address_literal(address: str) -> str:
@@ -194,25 +197,52 @@ def secured(tls: ssl.SSLSocket | ssl.SSLObject) -> Secured:
     return Secured(presented_chain(tls), tls.version() or "", cipher[0] if cipher else "")
 
 
-def with_line_ends(content: bytes) -> bytes:
-    """A message as it is sent: every line, the last one too, ends in CRLF (RFC 5321 section 2.3.8)."""
-    content = _BARE.sub(b"\r\n", content)
-    return content if content.endswith(b"\r\n") else content + b"\r\n"
+def _blocks(content: bytes) -> Iterator[bytes]:
+    """A message in pieces, none of which parts a CRLF."""
+    at = 0
+    while at < len(content):
+        end = at + BLOCK_OCTETS
+        if content[end - 1 : end + 1] == b"\r\n":
+            end += 1
+        yield content[at:end]
+        at = end
+
+
+def measures(content: bytes) -> Iterator[tuple[int, bool]]:
+    """The size of a message as it is sent, and whether it is ASCII: of more and more of it, at last of all.
+
+    The dots that are added do not count (RFC 1870 section 3).
+    """
+    size, is_ascii = 0 if content.endswith((b"\r", b"\n")) else 2, True
+    for block in _blocks(content):
+        size += len(block) + block.count(b"\r") + block.count(b"\n") - 2 * block.count(b"\r\n")
+        is_ascii = is_ascii and block.isascii()
+        yield size, is_ascii
+    if not content:
+        yield size, is_ascii
 
 
 def blocks_of(content: bytes) -> Iterator[bytes]:
-    """A message in pieces, lines that begin with a dot given another (RFC 5321 section 4.5.2)."""
-    stuffed = _DOT.sub(b"..", content)
-    for at in range(0, len(stuffed), BLOCK_OCTETS):
-        yield stuffed[at : at + BLOCK_OCTETS]
+    """A message as it is sent, in pieces.
+
+    Every line, the last one too, ends in CRLF (RFC 5321 section 2.3.8), and one that begins with a dot is given another
+    (section 4.5.2).
+    """
+    begins_line = True
+    for block in _blocks(content):
+        lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")
+        yield b"." + lines if begins_line and lines.startswith(b".") else lines
+        begins_line = lines.endswith(b"\n")
+    if not content or not begins_line:
+        yield b"\r\n"
 
 
-def mail_argument(effect: Transmit, keywords: tuple[str, ...], content: bytes) -> str:
+def mail_argument(effect: Transmit, keywords: tuple[str, ...], size: int, *, is_ascii: bool) -> str:
     """The reverse-path, and the parameters that a server wants to know (RFC 5321 section 4.1.1.2)."""
     words = [f"FROM:<{effect.message.sender}>"]
     if "SIZE" in keywords:
-        words.append(f"SIZE={len(content)}")  # without the dots that are added (RFC 1870 section 3)
-    if "8BITMIME" in keywords and not content.isascii():
+        words.append(f"SIZE={size}")
+    if "8BITMIME" in keywords and not is_ascii:
         words.append("BODY=8BITMIME")  # RFC 6152 section 2
     if effect.requiretls:
         words.append(KEYWORD)
@@ -243,9 +273,11 @@ class Progress:
         """Note what ended the connection.
 
         A server that says good-bye behind its last reply has answered all the same: "550 no such user", and then "421
-        too many errors" (RFC 5321 section 3.8).
+        too many errors" (RFC 5321 section 3.8). So has one that refuses the message before its end.
         """
         self.failure = lost(error)
+        if isinstance(error, EarlyError) and error.reply.code >= REFUSAL:
+            self.end = error.reply
         if not isinstance(error, SurplusError):
             return
         if self.mail is None:
@@ -271,10 +303,22 @@ class Progress:
 
 def lost(error: Exception, kind: Trouble = Trouble.LOST) -> SessionFailure:
     """The failure that an error amounts to."""
-    cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else None
     # OpenSSL's own name for it, which has the same meaning everywhere
-    tls_error = error.reason if isinstance(error, ssl.SSLError) and kind is Trouble.HANDSHAKE else None
-    return SessionFailure(kind, reason(cause or error), tls_error)
+    if isinstance(error, ssl.SSLError) and kind is Trouble.HANDSHAKE:
+        return SessionFailure(kind, reason(error), *name_of(error))
+    return SessionFailure(kind, reason(error))
+
+
+def unheard(error: Exception) -> SessionFailure:
+    """The failure that an error amounts to in place of all that a server says within TLS.
+
+    It has not accepted the handshake: a server of TLS 1.3 that misses a client certificate, say, finds that when we are
+    through with it (RFC 8446 section 4.4.2.4).
+    """
+    if isinstance(error, TimeoutError) or not isinstance(error, OSError):
+        return lost(error)
+    failure = lost(error, Trouble.HANDSHAKE)
+    return failure if failure.tls_error else evolve(failure, detail="closed before EHLO was answered")
 
 
 # --- by `smtplib` -----------------------------------------------------------------------------------------------------
@@ -308,15 +352,15 @@ class SmtpConnector(SmtpClient):
                 return lost(error)
 
     def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
-        """Say EHLO, or HELO where that is unknown."""
+        """Say EHLO or HELO."""
         with _held(effect.session) as session:
             session.keywords = ()  # what was learned before counts no more (RFC 3207 section 4.2)
             try:
-                reply = session.say("EHLO", session.local_hostname, self.timeout)
-                if reply.code in EHLO_UNKNOWN:
-                    return announces_nothing(session.say("HELO", session.local_hostname, self.timeout))
+                reply = session.say("HELO" if effect.helo else "EHLO", session.local_hostname, self.timeout)
             except (OSError, ReplyError) as error:
-                return lost(error)
+                return unheard(error) if session.is_unheard else lost(error)
+            if effect.helo:
+                return announces_nothing(reply)
             if reply.success:
                 session.keywords = reply.keywords
             return reply
@@ -331,7 +375,7 @@ class SmtpConnector(SmtpClient):
         end = time.monotonic() + self.timeout
         with _held(effect.session) as session:
             try:
-                reply = session.say("STARTTLS", "", self.timeout)
+                reply = session.say("STARTTLS", "", self.timeout, strict=True)
             except SurplusError as error:
                 return lost(error, Trouble.INJECTED)
             except (OSError, ReplyError) as error:
@@ -360,8 +404,10 @@ class SmtpConnector(SmtpClient):
         def seconds() -> float:
             return min(self.timeout, end - time.monotonic())
 
-        content = with_line_ends(effect.message.content)
-        progress.mail = session.say("MAIL", mail_argument(effect, session.keywords, content), seconds())
+        content = effect.message.content
+        *_, (size, is_ascii) = measures(content)
+        argument = mail_argument(effect, session.keywords, size, is_ascii=is_ascii)
+        progress.mail = session.say("MAIL", argument, seconds())
         if not progress.mail.success:
             return
         for recipient in effect.recipients:
@@ -404,12 +450,15 @@ class _Session(smtplib.SMTP):
 
     Attributes:
         keywords: what the server announced in this state of the session.
+        is_unheard: there is TLS, and nothing has come within it.
     """
 
     def __init__(self) -> None:
         super().__init__(local_hostname="")
         self.keywords: tuple[str, ...] = ()
+        self.is_unheard = False
         self._reply: Reply | None = None
+        self._strict = False  # of the reply that is awaited
         self._end = 0.0
         self._watchdog: Watchdog | None = None  # within TLS: what comes in clear is bounded by the socket's own timeout
 
@@ -424,39 +473,64 @@ class _Session(smtplib.SMTP):
         assert self.sock is not None
         return str(self.sock.getsockname()[0])
 
-    def say(self, command: str, argument: str, seconds: float) -> Reply:
+    def say(self, command: str, argument: str, seconds: float, *, strict: bool = False) -> Reply:
         """Send a command, return the reply."""
-        with self._within(seconds):
-            self.docmd(command, argument)
+        self._strict = strict
+        try:
+            with self._within(seconds):
+                self.docmd(command, argument)
+        except EarlyError as error:
+            if error.reply.code < REFUSAL:  # to what it never heard
+                raise
+            return error.reply
         assert self._reply is not None
         return self._reply
 
     def hear(self, seconds: float) -> Reply:
         """Return a reply to what was sent already."""
+        self._strict = False
         with self._within(seconds):
             self.getreply()
         assert self._reply is not None
         return self._reply
 
     def put(self, octets: bytes, seconds: float) -> None:
-        """Hand octets over to the system, all of them."""
+        """Hand octets of a message over to the system, all of them, where the server has said nothing yet.
+
+        Raises:
+            EarlyError: it has.
+        """
         with self._within(seconds):
+            reply = self._unasked()
+            if reply is not None:
+                raise EarlyError(reply)
             self.send(octets)
+
+    def send(self, s: Any) -> None:
+        """Send octets; `smtplib` calls this."""
+        assert self.sock is not None
+        self.sock.settimeout(self._left)
+        try:
+            self.sock.sendall(s.encode("ascii") if isinstance(s, str) else s)
+        except OSError as error:
+            reply = None
+            with contextlib.suppress(
+                ReplyError, ConnectionError, TimeoutError
+            ):  # an alert tells more than `error` does
+                reply = self._unasked()
+            if reply is None:
+                raise
+            raise EarlyError(reply) from error
 
     def getreply(self) -> tuple[int, bytes]:
         """Read one reply; `smtplib` calls this."""
-        parser = ReplyParser()
+        parser = ReplyParser(strict=self._strict)
         reply = None
         while reply is None:
-            assert self.sock is not None
-            left = self._end - time.monotonic()
+            left = self._left
             if left <= 0:
                 raise TimeoutError
-            self.sock.settimeout(left)
-            octets = self.sock.recv(READ_OCTETS)
-            if not octets:
-                raise ConnectionError("the server closed the connection")
-            reply = parser.feed(octets)
+            reply = parser.feed(self._receive(left))
         self._reply = reply
         return reply.code, "\n".join(reply.lines).encode()
 
@@ -469,6 +543,7 @@ class _Session(smtplib.SMTP):
         self.keywords = ()
         with self._within(seconds):
             tls.do_handshake()
+        self.is_unheard = True
         return secured(tls)
 
     def close(self) -> None:
@@ -476,6 +551,34 @@ class _Session(smtplib.SMTP):
         if self._watchdog is not None:
             self._watchdog.stop()
         super().close()
+
+    @property
+    def _left(self) -> float:
+        """How many seconds the step has left."""
+        return max(self._end - time.monotonic(), 0)
+
+    def _receive(self, seconds: float) -> bytes:
+        assert self.sock is not None
+        self.sock.settimeout(seconds)
+        octets = self.sock.recv(READ_OCTETS)
+        if not octets:
+            raise ConnectionError("the server closed the connection")
+        self.is_unheard = False
+        return octets
+
+    def _unasked(self) -> Reply | None:
+        """A reply that has come before it was asked for, None where that is nothing; the rest of one is waited for."""
+        parser = ReplyParser()
+        reply, until = None, time.monotonic() + min(EARLY_SECONDS, self._left)
+        try:
+            while reply is None:
+                reply = parser.feed(self._receive(max(until - time.monotonic(), 0) if parser.begun else 0))
+        except SurplusError as error:
+            return error.reply
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if parser.begun:
+                raise ReplyError("the server began to answer before the end of what it was sent") from None
+        return reply
 
     @contextlib.contextmanager
     def _within(self, seconds: float) -> Iterator[None]:

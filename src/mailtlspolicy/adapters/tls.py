@@ -23,6 +23,9 @@ from mailtlspolicy.pkix import TrustStore
 _DER = 2  # what `ssl` of Python 3.10 to 3.12 calls ENCODING_DER, in a private module
 _LEGACY_SERVER_CONNECT = 0x4  # `ssl.OP_LEGACY_SERVER_CONNECT`, named since Python 3.12
 
+# With which OpenSSL begins the names of the errors (1000 and above) that stand for an alert received, and no others
+_ALERTS = "SSLV3_", "TLSV1_", "TLSV13_", "SSL_TLS_ALERT_"
+
 _OPPORTUNISTIC = {"none", "may"}
 _REQUIRED = {"encrypt", "dane", "secure"}
 
@@ -79,6 +82,23 @@ def presented_chain(session: ssl.SSLSocket | ssl.SSLObject) -> tuple[bytes, ...]
         return ()
     chain: list[Any] = getter() or []
     return tuple(item if isinstance(item, bytes) else item.public_bytes(_DER) for item in chain)
+
+
+def name_of(error: ssl.SSLError) -> tuple[str | None, bool]:
+    """Return what OpenSSL calls an error, and whether it is an alert that the peer sent.
+
+    The name of an alert that `ssl` has no name for is made from OpenSSL's text; of one that nobody has registered it is
+    "UNKNOWN_ALERT". None where OpenSSL says nothing.
+    """
+    if isinstance(error, ssl.SSLZeroReturnError):
+        return "CLOSE_NOTIFY", True  # which ends a session in good order (RFC 8446 section 6.1), and no handshake
+    name: str | None = error.reason
+    if name is None and error.library == "SSL":
+        text = (error.strerror or "").removeprefix("[SSL] ").partition(" (")[0]
+        if text.startswith("unknown error"):  # OpenSSL has a text for each of its own: an alert, by its number
+            return "UNKNOWN_ALERT", True
+        name = text.replace(" ", "_").replace("/", "_").upper() or None
+    return name, name is not None and name.startswith(_ALERTS)
 
 
 def system_trust_store() -> TrustStore:
