@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
+import re
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,10 +26,11 @@ from hypothesis import strategies as st
 
 from mailtlspolicy import Message, TlsLevel
 from mailtlspolicy.adapters import smtp, smtp_async
+from mailtlspolicy.adapters._text import reason
 from mailtlspolicy.adapters.replies import MAX_LINE, MAX_LINES, MAX_REPLY, ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.smtp import SmtpConnector, address_literal, ehlo_argument
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
-from mailtlspolicy.adapters.tls import client_context
+from mailtlspolicy.adapters.tls import client_context, name_of
 from mailtlspolicy.delivery.session import (
     Close,
     Connect,
@@ -275,7 +280,13 @@ def test_a_system_without_a_full_name_greets_with_its_address(
 def test_a_closed_port_is_unreachable(probe: Look) -> None:
     server = SmtpServer()
     server.close()
-    assert failed(probe(server), "connect", Trouble.UNREACHABLE)
+    assert failed(probe(server), "connect", Trouble.UNREACHABLE) == os.strerror(errno.ECONNREFUSED)
+
+
+def test_a_connection_that_does_not_come_about_has_a_cause() -> None:
+    """asyncio has one text for all causes."""
+    error = OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 25)")
+    assert reason(error) == os.strerror(errno.EHOSTUNREACH)
 
 
 @pytest.mark.parametrize(
@@ -686,6 +697,62 @@ def test_whatever_is_sent_ends_once_and_comes_back_as_it_was(content: bytes) -> 
     assert received == (ends.removesuffix(b"\n") if ends else b"").split(b"\n")
 
 
+@given(
+    st.lists(st.sampled_from([b".", b"\r", b"\n", b"\r\n", b"a", b"\xe9"]), max_size=24).map(b"".join),
+    st.integers(1, 5),
+)
+def test_a_message_in_blocks_is_the_message(content: bytes, octets: int) -> None:
+    """Wherever a block ends, within a CRLF or at the beginning of a line."""
+    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
+    lines += b"" if lines.endswith(b"\r\n") else b"\r\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smtp, "BLOCK_OCTETS", octets)
+        assert b"".join(smtp.blocks_of(content)) == re.sub(rb"(?m)^\.", b"..", lines)
+        assert list(smtp.measures(content))[-1] == (len(lines), content.isascii())
+        assert max(map(len, smtp.blocks_of(content)), default=0) <= 2 * (octets + 1)
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r", b"\r\n", b".\n", b".\r\n", b"x" * 70 + b"\n"])
+def test_what_a_message_costs_does_not_depend_on_its_size(line: bytes) -> None:
+    content = line * (4 * 2**20 // len(line))
+    tracemalloc.start()
+    try:
+        sizes = [size for size, _ in smtp.measures(content)]
+        sent = sum(map(len, smtp.blocks_of(content)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sizes[-1] <= sent
+    assert peak < 8 * smtp.BLOCK_OCTETS
+
+
+def test_others_have_their_turn_between_two_blocks(server: SmtpServer) -> None:
+    server.script = Receiver()
+    content = b"\n" * (40 * smtp.BLOCK_OCTETS)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def both() -> None:
+        counter = asyncio.create_task(count())
+        connector = AsyncSmtpConnector(ehlo_name="client.example", timeout=10)
+        connected = await connector.connect(Connect(server.address, server.port))
+        assert isinstance(connected, Connected)
+        sent = message(content)
+        before = turns
+        result = await connector.transmit(Transmit(connected.session, sent, sent.recipients))
+        assert turns - before > 80  # when it is measured, and when it is sent
+        assert result.end == TAKEN
+        await connector.close(Close(connected.session))
+        counter.cancel()
+
+    asyncio.run(both())
+
+
 def test_a_large_message_comes_whole(send: Send, served: Credentials) -> None:
     content = b".%d\r\n" * 400_000 % tuple(range(400_000))
     result, visit = send(Receiver(served.context()), message(content))
@@ -992,6 +1059,398 @@ def test_messages_that_openssl_skips_do_not_outlast_the_time_of_the_handshake(pr
     begin = time.monotonic()
     assert failed(probe(server, timeout=0.5), "starttls", Trouble.HANDSHAKE) == "timed out"
     assert time.monotonic() - begin < 2
+
+
+# --- what a server says before it is asked
+
+
+def during_the_message(
+    server: SmtpServer, context: ssl.SSLContext | None, script: Callable[[socket.socket], None]
+) -> bytearray:
+    """The server answers up to DATA, and runs a script when the first octet of the message has come.
+
+    What it reads beyond that, where the script has read nothing, is returned.
+    """
+    content = bytearray()
+
+    def whole(connection: socket.socket) -> None:
+        offer = b"250-mx\r\n250 STARTTLS\r\n" if context else b"250 mx\r\n"
+        for reply in (b"220 hi\r\n", offer, *([GO_AHEAD] if context else [])):
+            connection.sendall(reply)
+            if reply is not GO_AHEAD:
+                server.hear(connection)
+        if context:
+            connection = context.wrap_socket(connection, server_side=True)
+            server.hear(connection)
+            connection.sendall(b"250 mx\r\n")
+            server.hear(connection)
+        for reply in (b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+            connection.sendall(reply)
+            if reply != b"354 go\r\n":
+                server.hear(connection)
+        with connection:
+            content.extend(connection.recv(1))
+            script(connection)
+            while not content.endswith(b"\r\n.\r\n") and (octets := connection.recv(65_536)):
+                content.extend(octets)
+            if content.endswith(b"\r\n.\r\n"):
+                connection.sendall(b"250 2.0.0 taken\r\n")
+
+    server.script = whole
+    return content
+
+
+@pytest.fixture
+def in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is written at once."""
+    monkeypatch.setattr(smtp, "BLOCK_OCTETS", len(LARGE))
+    monkeypatch.setattr(smtp_async, "MAX_UNSENT", 2 * len(LARGE))
+
+
+def sent_within(connector: Connector, server: SmtpServer, content: bytes, *, within_tls: bool) -> Transmitted:
+    session = opened(connector, server)
+    if within_tls:
+        assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+        assert isinstance(connector.ehlo(Ehlo(session)), Reply)
+    result = transmit(connector, session, message(content))
+    connector.close(Close(session))
+    return result
+
+
+IN_CLEAR_AND_IN_TLS = pytest.mark.parametrize("within_tls", [False, True], ids=["clear", "tls"])
+REFUSALS = pytest.mark.parametrize("reply", [b"552 5.3.4 too big\r\n", b"421 4.3.2 bye\r\n", b"554-a\r\n\r\n554 b\r\n"])
+
+
+def read(octets: bytes) -> Reply:
+    reply = ReplyParser().feed(octets)
+    assert reply is not None
+    return reply
+
+
+def refused_early(octets: bytes) -> Transmitted:
+    return Transmitted(OK, (OK,), GO, read(octets), EARLY)
+
+
+@IN_CLEAR_AND_IN_TLS
+@REFUSALS
+def test_a_refusal_that_comes_before_a_write_fails_counts(
+    make: Make, server: SmtpServer, served: Credentials, in_one_block: None, reply: bytes, *, within_tls: bool
+) -> None:
+    """In the midst of a write the server refuses the message and resets the connection."""
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(reply)
+        connection.close()  # what it has not read makes this an RST
+
+    during_the_message(server, served.context() if within_tls else None, script)
+    assert sent_within(make(), server, LARGE, within_tls=within_tls) == refused_early(reply)
+
+
+@IN_CLEAR_AND_IN_TLS
+def test_a_refusal_by_a_server_that_reads_no_more_counts(
+    make: Make, server: SmtpServer, served: Credentials, in_one_block: None, *, within_tls: bool
+) -> None:
+    over = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"452 4.3.1 full\r\n")
+        over.wait(5)
+
+    during_the_message(server, served.context() if within_tls else None, script)
+    try:
+        result = sent_within(make(timeout=0.5), server, LARGE, within_tls=within_tls)
+    finally:
+        over.set()
+    assert result == refused_early(b"452 4.3.1 full\r\n")
+
+
+@IN_CLEAR_AND_IN_TLS
+@REFUSALS
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_refusal_that_comes_before_the_final_dot_ends_the_transaction(
+    make: Make, server: SmtpServer, served: Credentials, reply: bytes, *, within_tls: bool, pieces: bool
+) -> None:
+    """The server reads on. It can have no message that we do not know of."""
+
+    def script(connection: socket.socket) -> None:
+        for piece in [reply[at : at + 1] for at in range(len(reply))] if pieces else [reply]:
+            connection.sendall(piece)
+
+    content = during_the_message(server, served.context() if within_tls else None, script)
+    assert sent_within(make(), server, LARGE, within_tls=within_tls) == refused_early(reply)
+    server.settle()
+    assert not content.endswith(b".\r\n")
+    assert b"QUIT" not in content[-10:]  # which would be a line of the message
+
+
+@IN_CLEAR_AND_IN_TLS
+@pytest.mark.parametrize(
+    "reply", [b"250 2.0.0 taken\r\n", b"354 go\r\n", b"250 a\r\n250 b\r\n", b"what?\r\n", b"\n" * 500, b"25", b"55"]
+)
+def test_a_success_that_comes_before_the_final_dot_is_none(
+    make: Make,
+    server: SmtpServer,
+    served: Credentials,
+    monkeypatch: pytest.MonkeyPatch,
+    reply: bytes,
+    *,
+    within_tls: bool,
+) -> None:
+    """RFC 5321 sections 3.3 and 4.1.1.4: the reply to a message comes after the end of data."""
+    for module in (smtp, smtp_async):
+        monkeypatch.setattr(module, "EARLY_SECONDS", 0.1)
+    content = during_the_message(
+        server, served.context() if within_tls else None, lambda connection: connection.sendall(reply)
+    )
+    result = sent_within(make(), server, LARGE, within_tls=within_tls)
+    assert result.failure is not None
+    assert result == Transmitted(OK, (OK,), GO, failure=result.failure)
+    assert result.failure.kind is Trouble.LOST
+    server.settle()
+    assert not content.endswith(b".\r\n")
+
+
+@IN_CLEAR_AND_IN_TLS
+def test_an_empty_line_before_the_final_dot_says_nothing(
+    make: Make, server: SmtpServer, served: Credentials, *, within_tls: bool
+) -> None:
+    content = during_the_message(
+        server, served.context() if within_tls else None, lambda connection: connection.sendall(b"\r\n")
+    )
+    assert sent_within(make(), server, LARGE, within_tls=within_tls).end == TAKEN
+    assert content == LARGE + b".\r\n"
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("ending", ["fin", "rst"])
+@pytest.mark.parametrize("command", ["EHLO", "STARTTLS", "MAIL", "MAIL in tls"])
+@pytest.mark.parametrize("said", [b"421 4.3.2 bye\r\n", b"554 no\r\n", b"250 ok\r\n", b"42", b""])
+def test_a_refusal_that_a_command_crosses_is_its_reply(
+    make: Make, server: SmtpServer, served: Credentials, said: bytes, command: str, ending: str
+) -> None:
+    """RFC 5321 section 3.8: a server may say good-bye at any time. It is gone when the command is sent."""
+    context = served.context()
+    within_tls = command == "MAIL in tls"
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"220 hi\r\n")
+        if command != "EHLO":
+            server.hear(connection)
+            connection.sendall(EHLO_REPLY)
+        if within_tls:
+            server.hear(connection)
+            connection.sendall(GO_AHEAD)
+            connection = context.wrap_socket(connection, server_side=True)
+            server.hear(connection)
+            connection.sendall(b"250 mx\r\n")
+        with connection:
+            go.wait(3)
+            connection.sendall(said)
+            if ending == "rst":
+                reset(connection)
+
+    go = threading.Event()
+    server.script = script
+    connector = make()
+    session = greeted(connector, server)
+    if command != "EHLO":
+        assert isinstance(connector.ehlo(Ehlo(session)), Reply)
+    if within_tls:
+        assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+        assert isinstance(connector.ehlo(Ehlo(session)), Reply)
+    go.set()
+    server.settle()
+    result: object
+    if command == "EHLO":
+        result = connector.ehlo(Ehlo(session))
+    elif command == "STARTTLS":
+        result = connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT))
+    else:
+        sent = transmit(connector, session, message(b"x"))
+        result = sent.mail or sent.failure
+    connector.close(Close(session))
+    if said[:1] in {b"4", b"5"} and said.endswith(b"\n"):
+        assert result == read(said)
+    elif said != b"250 ok\r\n" or ending == "rst":  # else the command left, and who is to know which came first?
+        assert isinstance(result, SessionFailure)
+        assert result.kind is Trouble.LOST
+
+
+# --- a handshake that the server has not accepted
+
+
+def alert(level: int, number: int) -> bytes:
+    return bytes([21, 3, 3, 0, 2, level, number])  # RFC 5246 section 7.2
+
+
+CLOSED = SessionFailure(Trouble.HANDSHAKE, "closed before EHLO was answered")
+
+
+def within_tls(server: SmtpServer, context: ssl.SSLContext, script: Callable[[ssl.SSLSocket], None]) -> None:
+    """The server does a handshake, and then runs a script."""
+
+    def whole(connection: socket.socket) -> None:
+        for reply in (b"220 hi\r\n", EHLO_REPLY):
+            connection.sendall(reply)
+            server.hear(connection)
+        connection.sendall(GO_AHEAD)
+        with context.wrap_socket(connection, server_side=True) as session:
+            script(session)
+
+    server.script = whole
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_misses_a_client_certificate_ends_the_handshake(
+    make: Make, server: SmtpServer, served: Credentials, version: ssl.TLSVersion, *, settled: bool
+) -> None:
+    """In TLS 1.3 it says so when we have done with it (RFC 8446 section 4.4.2.4)."""
+    context = served.context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = version
+    within_tls(server, context, lambda session: None)
+    connector = make()
+    session = opened(connector, server)
+    result: object = connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT))
+    if version is ssl.TLSVersion.TLSv1_3:
+        assert isinstance(result, Secured)
+        if settled:
+            server.settle()
+        result = connector.ehlo(Ehlo(session))
+    connector.close(Close(session))
+    assert isinstance(result, SessionFailure)
+    assert result.kind is Trouble.HANDSHAKE
+    assert result.alert
+    is_old = version is ssl.TLSVersion.TLSv1_2
+    assert result.tls_error == ("SSLV3_ALERT_HANDSHAKE_FAILURE" if is_old else "TLSV13_ALERT_CERTIFICATE_REQUIRED")
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("end", [lambda session: None, reset, lambda session: session.unwrap()])
+def test_a_connection_that_ends_before_all_else_within_tls_is_a_handshake_that_failed(
+    make: Make,
+    server: SmtpServer,
+    served: Credentials,
+    end: Callable[[ssl.SSLSocket], None],
+    *,
+    settled: bool,
+) -> None:
+    within_tls(server, served.context(), end)
+    connector = make()
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+    if settled:
+        server.settle()
+    assert connector.ehlo(Ehlo(session)) == CLOSED
+    connector.close(Close(session))
+
+
+@pytest.mark.parametrize("said", [b"250-mx\r\n", b"2", b"\r\n", b"what?\r\n", b"250 a\r\n250 b\r\n"])
+def test_who_has_spoken_within_tls_has_accepted_the_handshake(
+    make: Make, server: SmtpServer, served: Credentials, said: bytes
+) -> None:
+    def script(session: ssl.SSLSocket) -> None:
+        server.hear(session)
+        session.sendall(said)
+
+    within_tls(server, served.context(), script)
+    connector = make()
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+    result = connector.ehlo(Ehlo(session))
+    connector.close(Close(session))
+    assert isinstance(result, SessionFailure)
+    assert result.kind is Trouble.LOST
+
+
+def test_a_server_that_is_silent_within_tls_has_not_ended_the_handshake(
+    make: Make, server: SmtpServer, served: Credentials
+) -> None:
+    over = threading.Event()
+    within_tls(server, served.context(), lambda _: [over.wait(5)].clear())
+    connector = make(timeout=0.5)
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+    result = connector.ehlo(Ehlo(session))
+    over.set()
+    connector.close(Close(session))
+    assert result == SessionFailure(Trouble.LOST, "timed out")
+
+
+def test_a_second_ehlo_within_tls_says_nothing_of_the_handshake(
+    make: Make, server: SmtpServer, served: Credentials
+) -> None:
+    def script(session: ssl.SSLSocket) -> None:
+        server.hear(session)
+        session.sendall(b"502 what\r\n")
+
+    within_tls(server, served.context(), script)
+    connector = make()
+    session = opened(connector, server)
+    assert isinstance(connector.start_tls(StartTls(session, None, TlsLevel.ENCRYPT)), Secured)
+    assert connector.ehlo(Ehlo(session)) == Reply(502, ("what",))
+    server.settle()
+    result = connector.ehlo(Ehlo(session, helo=True))
+    connector.close(Close(session))
+    assert isinstance(result, SessionFailure)
+    assert result.kind is Trouble.LOST
+
+
+@pytest.mark.parametrize(
+    ("octets", "tls_error", "is_alert"),
+    [
+        (alert(2, 40), "SSLV3_ALERT_HANDSHAKE_FAILURE", True),
+        (alert(2, 112), "TLSV1_UNRECOGNIZED_NAME", True),
+        (alert(2, 80), "TLSV1_ALERT_INTERNAL_ERROR", True),
+        (alert(2, 200), "UNKNOWN_ALERT", True),
+        (alert(1, 0), "CLOSE_NOTIFY", True),
+        (alert(9, 40), "UNKNOWN_ALERT_TYPE", False),
+        (b"250 what is this\r\n", "WRONG_VERSION_NUMBER", False),
+        (b"", "UNEXPECTED_EOF_WHILE_READING", False),
+        (
+            alert(1, 112),
+            "UNEXPECTED_EOF_WHILE_READING",
+            False,
+        ),  # a warning ends nothing, the end of the connection does
+    ],
+)
+def test_an_alert_that_the_server_sent_is_told_from_an_error_found_here(
+    probe: Look, server: SmtpServer, octets: bytes, tls_error: str, *, is_alert: bool
+) -> None:
+    def script(connection: socket.socket) -> None:
+        for reply in (b"220 hi\r\n", EHLO_REPLY):
+            connection.sendall(reply)
+            server.hear(connection)
+        connection.sendall(GO_AHEAD)
+        connection.recv(4096)
+        connection.sendall(octets)
+
+    server.script = script
+    step, failure = probe(server)
+    assert step == "starttls"
+    assert isinstance(failure, SessionFailure)
+    assert failure.kind is Trouble.HANDSHAKE
+    assert (failure.tls_error, failure.alert) == (tls_error, is_alert)
+
+
+@pytest.mark.parametrize("number", range(256))
+def test_every_alert_is_known_for_one(number: int) -> None:
+    incoming = ssl.MemoryBIO()
+    session = client_context("may").wrap_bio(incoming, ssl.MemoryBIO())
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    incoming.write(alert(2, number))
+    with pytest.raises(ssl.SSLError) as caught:
+        session.do_handshake()
+    name, is_alert = name_of(caught.value)
+    assert is_alert
+    assert name is not None
+    assert name.isidentifier()
 
 
 # --- the peer dies after any octet

@@ -17,6 +17,7 @@ from mailtlspolicy import Message, TlsLevel
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.delivery.session import (
+    EHLO_UNKNOWN,
     Close,
     Connect,
     Connected,
@@ -27,6 +28,7 @@ from mailtlspolicy.delivery.session import (
     StartTls,
     Transmit,
     Transmitted,
+    Trouble,
 )
 from tests.fuzz.mutation import mutated
 from tests.smtp_server import Blocking, SmtpServer
@@ -52,9 +54,21 @@ GOOD = (
     b"500 what\r\n",
     b"550 5.7.1 no\r\n",
     b"421 bye\r\n",
+    b"\r\n",
+    b"550-5.7.1 a\r\n\r\n b\r\n554 no\r\n",
 )
 USUAL = {b"EHLO": GOOD[1], b"HELO": GOOD[2], b"STARTTLS": GOOD[0], b"MAIL": GOOD[2], b"RCPT": GOOD[2], b"DATA": GOOD[3]}
-BLOCKS = (b"250-x\r\n", b"x", b"\0", b"\r\n", b"250 ok\r\n", b"220-", b"\x16\x03\x03\x40\x00", b"\x17\x03\x03\x00\x00")
+BLOCKS = (
+    b"250-x\r\n",
+    b"250-x\r\ny\r\n",
+    b"x",
+    b"\0",
+    b"\r\n",
+    b"250 ok\r\n",
+    b"220-",
+    b"\x16\x03\x03\x40\x00",
+    b"\x17\x03\x03\x00\x00",
+)
 
 
 class Gone(Exception):  # noqa: N818
@@ -102,8 +116,11 @@ class HostileServer:
             elif command == b"DATA" and reply.startswith(b"354"):
                 self.wants_data = True
                 lines = self.random.randrange(2 * LINES)
+                early = self.random.randrange(4 * LINES)
                 while (line := self.hear(connection)) != b".\r\n":
                     lines -= 1
+                    if lines == early:
+                        self.say(connection, self.random.choice(GOOD))
                     if not line or lines < 0:
                         raise Gone
                 self.whole = True
@@ -191,7 +208,7 @@ def one_session(connector: Connector, seed: int) -> None:
     server.script = peer
     start = time.monotonic()
     try:
-        steps, sent = converse(connector, server)
+        steps, sent = converse(connector, server, b"x" * (1 if seed % 2 else 1500))  # one block, or several
         spent = time.monotonic() - start
     finally:
         server.close()
@@ -220,9 +237,11 @@ def check(sent: Transmitted, peer: HostileServer) -> None:
         assert not peer.whole
 
 
-def converse(connector: Connector, server: SmtpServer) -> tuple[list[object], Transmitted | None]:
+def converse(connector: Connector, server: SmtpServer, line: bytes) -> tuple[list[object], Transmitted | None]:
     """As `deliver` would, a whole session; what each step gave."""
-    message = Message("a@sender.example", ["b@client.example", "c@client.example"], b"x\r\n.\r\n" * (LINES // 2))
+    message = Message(
+        "a@sender.example", ["b@client.example", "c@client.example"], (line + b"\r\n.\r\n") * (LINES // 2)
+    )
     connected = connector.connect(Connect(server.address, server.port))
     if isinstance(connected, SessionFailure):
         return [connected], None
@@ -232,6 +251,11 @@ def converse(connector: Connector, server: SmtpServer) -> tuple[list[object], Tr
     try:
         said = connector.ehlo(Ehlo(session))
         results.append(said)
+        assert not isinstance(said, SessionFailure) or said.kind is Trouble.LOST, "there is no handshake yet"
+        if isinstance(said, Reply) and said.code in EHLO_UNKNOWN:
+            said = connector.ehlo(Ehlo(session, helo=True))
+            results.append(said)
+            assert not isinstance(said, Reply) or not said.keywords
         if isinstance(said, Reply) and "STARTTLS" in said.keywords:
             begun = connector.start_tls(StartTls(session, "mx.example", TlsLevel.ENCRYPT))
             results.append(begun)
