@@ -17,7 +17,6 @@ from mailtlspolicy import Message, TlsLevel
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.delivery.session import (
-    EHLO_UNKNOWN,
     Close,
     Connect,
     Connected,
@@ -252,7 +251,7 @@ def converse(connector: Connector, server: SmtpServer, line: bytes) -> tuple[lis
         said = connector.ehlo(Ehlo(session))
         results.append(said)
         assert not isinstance(said, SessionFailure) or said.kind is Trouble.LOST, "there is no handshake yet"
-        if isinstance(said, Reply) and said.code in EHLO_UNKNOWN:
+        if isinstance(said, Reply) and not said.success:
             said = connector.ehlo(Ehlo(session, helo=True))
             results.append(said)
             assert not isinstance(said, Reply) or not said.keywords

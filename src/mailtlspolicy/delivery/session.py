@@ -223,7 +223,7 @@ class Transmitted:
         mail: the reply to MAIL; like the others None where it did not come to it.
         recipients: the replies to RCPT, in the order asked. Recipients that there is no reply for were not sent to.
         data: the reply to DATA.
-        end: the reply to the message itself.
+        end: the reply to the message itself. With a `failure` it may be a refusal that came before the final dot.
         failure: what befell the connection.
         committed: the last octet of the message may have reached the server, and it has not answered.
     """
