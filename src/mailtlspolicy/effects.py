@@ -139,6 +139,7 @@ class RecordType(Word):
     A = "A"
     AAAA = "AAAA"
     CNAME = "CNAME"
+    DNAME = "DNAME"
     MX = "MX"
     TLSA = "TLSA"
     TXT = "TXT"
@@ -176,12 +177,16 @@ class Answer:
         secure: the whole response, aliases and denial included, was validated (RFC 4035 section 4.3 "Secure").
         records: in the order received: addresses and alias targets as `str`, `Mx`, `Tlsa`, or tuples of `bytes` for
             TXT. Empty for NXDOMAIN and NODATA.
-        aliases: the targets of the CNAME records followed, hop by hop, in presentation form; the last one owns the
-            records. A question for CNAME follows none.
+        aliases: the targets of the aliases followed, hop by hop, in presentation form; the last one owns the records.
+            A question for CNAME follows none; below a DNAME its record is the alias that the DNAME makes.
         nxdomain: the name (the last alias target, if any) does not exist. False with no records is NODATA.
         complete: False where a CNAME came without the data of its target, which then has to be asked for (RFC 7672
             section 2.1.3).
         ttl: seconds for which all of it holds, the lowest TTL of the response.
+        believed: whether the resolver is believed when it says "secure" (RFC 7672 section 2.1.1). Where not, no answer
+            of it is ever secure, and to ask how secure an alias is would tell nothing.
+        dname: the owner of the DNAME record that makes the first alias (RFC 6672 section 2.2); None where that is a
+            CNAME of its own, where the answer did not show, and where there are no aliases.
     """
 
     question: Lookup
@@ -191,6 +196,8 @@ class Answer:
     nxdomain: bool = False
     complete: bool = True
     ttl: int = 0
+    believed: bool = True
+    dname: str | None = None
 
     @property
     def name(self) -> str:
