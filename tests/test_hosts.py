@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 
 from mailtlspolicy import Config, Tlsa, World, drive
 from mailtlspolicy.effects import Answer, FailureKind, LookupFailure, RecordType
@@ -115,19 +116,23 @@ def search(
     failures: list[tuple[str, str]] | None = None,
     further: tuple[str, ...] = (),
     port: int = 25,
+    believed: bool = True,
+    trace: list[Step] | None = None,
     **settings: Any,
 ) -> tuple[TlsaSearch, list[str]]:
     """How the search for a host ends in these zones, and what it asked beyond the addresses."""
     listed = [{"name": name, "type": rdtype, "kind": "servfail"} for name, rdtype in failures or ()]
     resolver = World.from_json({"zones": zones, "failures": listed}).resolver
-    config, trace = Config(**settings), list[Any]()
-    addresses = drive(find_addresses(host, config, trace), resolver.lookup)  # type: ignore[arg-type]  # only Lookups
+    config, trace = Config(**settings), [] if trace is None else trace
     asked: list[str] = []
 
     def perform(effect: Any) -> Any:
         asked.append(f"{effect.name} {effect.rdtype}")
-        return resolver.lookup(effect)
+        answer = resolver.lookup(effect)
+        return answer if believed or isinstance(answer, LookupFailure) else evolve(answer, secure=False, believed=False)
 
+    addresses = drive(find_addresses(host, config, trace), perform)
+    asked.clear()
     result = drive(find_tlsa(host, port, addresses, further, config, trace), perform)
     assert trace
     return result, asked
@@ -239,6 +244,52 @@ def test_a_failed_question_about_the_alias_spoils_the_host() -> None:
     result, asked = search(SPLIT, "alias.example", failures=[("alias.example", "CNAME")])
     assert (result.outcome, result.error) == (TlsaOutcome.ERROR, SkipReason.ALIAS_LOOKUP_FAILED)
     assert asked == ["alias.example CNAME"]
+
+
+MOVED = {  # a signed DNAME to an unsigned provider, who publishes signed records
+    "example": zone("old DNAME new.test."),
+    "new.test": zone("mx A 192.0.2.1", security="insecure"),
+    "_tcp.mx.new.test": zone(f"_25 TLSA {EE}"),
+}
+
+
+def test_how_secure_an_alias_below_a_dname_is_the_dname_is_asked_for() -> None:  # RFC7672-2.1.3-h
+    result, asked = search(MOVED, "mx.old.example")
+    assert (result.outcome, base(result)) == (TlsaOutcome.USABLE, "mx.old.example")
+    assert asked == ["old.example DNAME", "_25._tcp.mx.old.example TLSA"]
+
+
+def test_a_cname_question_that_would_fail_below_a_dname_does_no_harm() -> None:
+    result, _ = search(MOVED, "mx.old.example", failures=[("mx.old.example", "CNAME")])
+    assert result.outcome is TlsaOutcome.USABLE
+
+
+def test_an_insecure_dname_ends_the_search() -> None:  # RFC7672-2.2.2-l
+    zones = {**MOVED, "example": zone("old DNAME new.test.", security="insecure")}
+    result, asked = search(zones, "mx.old.example")
+    assert (result.outcome, asked) == (TlsaOutcome.ABSENT, ["old.example DNAME"])
+
+
+def test_a_failed_question_about_the_dname_spoils_the_host() -> None:
+    trace: list[Step] = []
+    result, asked = search(MOVED, "mx.old.example", failures=[("old.example", "DNAME")], trace=trace)
+    assert (result.outcome, result.error) == (TlsaOutcome.ERROR, SkipReason.ALIAS_LOOKUP_FAILED)
+    assert asked == ["old.example DNAME"]
+    assert "the DNAME lookup of old.example failed (servfail)" in {step.fact for step in trace}
+
+
+@pytest.mark.parametrize(("zones", "host"), [(SPLIT, "alias.example"), (MOVED, "mx.old.example")])
+def test_a_resolver_that_is_not_believed_is_not_asked_how_secure_an_alias_is(zones: Any, host: str) -> None:
+    result, asked = search(zones, host, believed=False)
+    assert (result.outcome, asked) == (TlsaOutcome.ABSENT, [])
+
+
+def test_the_records_are_sorted_whatever_their_order_in_the_answer() -> None:
+    records = ["2 1 1 " + "b2" * 32, EE, OTHER_EE, "3 1 2 " + "00" * 64, "10 0 0 00"]
+    for turned in (records[::-1], records[2:] + records[:2]):
+        result, _ = search({"example": zone("mx A 192.0.2.1", *(f"_25._tcp.mx TLSA {text}" for text in turned))})
+        assert result.binding is not None
+        assert result.binding.records.to_json() == records
 
 
 def test_an_alias_of_the_tlsa_record_changes_neither_base_domain_nor_names() -> None:  # RFC7672-2.2.3-j

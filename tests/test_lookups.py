@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from mailtlspolicy import Config, Tlsa, drive
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
@@ -96,10 +97,37 @@ def test_a_loop_is_a_failure_found_when_a_name_comes_again(targets: list[str]) -
     assert len(asked) == len(targets)
 
 
+def test_the_dname_of_the_first_alias_is_kept_and_no_later_one() -> None:
+    first = evolve(hop("a.x.example", "a.b.test"), dname="x.example")
+    second = evolve(hop("a.b.test", "a.c.test"), dname="b.test")
+    end = Answer(question("a.c.test"), secure=True, records=("192.0.2.1",))
+    got, _ = run([first, second, end], name="a.x.example")
+    assert (got.dname, got.aliases, got.complete) == ("x.example", ("a.b.test", "a.c.test"), True)
+    got, _ = run([second, end], name="a.b.test")
+    assert got.dname == "b.test"
+    got, _ = run([hop("a.example", "a.b.test"), second, end])
+    assert got.dname is None
+    got, _ = run([evolve(end, aliases=("a.d.test",), dname="c.test")], name="a.c.test")
+    assert got.dname == "c.test"
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_whether_the_resolver_is_believed_is_kept(*, believed: bool) -> None:
+    answers = [evolve(hop("a.example", "b.example", secure=False), believed=believed)]
+    answers.append(Answer(question("b.example"), secure=False, believed=believed))
+    got, _ = run(answers)
+    assert got.believed is believed
+
+
 @pytest.mark.parametrize(
     ("rdtype", "result"),
     [
         (A, None),
+        (A, Answer(question("a.example"), secure=True, believed=False)),
+        (A, Answer(question("a.example"), secure=True, dname="example")),
+        (A, Answer(question("a.example"), secure=True, aliases=("b.test",), dname="a.example")),
+        (A, Answer(question("a.example"), secure=True, aliases=("b.test",), dname="ample")),
+        (RecordType.DNAME, Answer(Lookup("a.example", RecordType.DNAME), secure=True, records=(Mx(1, "a"),))),
         (A, ("192.0.2.1",)),
         (A, Answer(question("other.example"), secure=True)),
         (A, Answer(Lookup("a.example", RecordType.AAAA), secure=True)),

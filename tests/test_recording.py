@@ -176,6 +176,37 @@ WORLDS: dict[str, dict[str, Any]] = {
             "new.test": zone("* A 192.0.2.1", "*._tcp.mx TLSA " + EE, "mx A 192.0.2.1"),
         }
     },
+    "a signed DNAME to an unsigned host": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx.a.old.test.", "@ MX 20 mx.up.test."),
+            "old.test": zone("@ 33 DNAME new.test."),
+            "up.test": zone("@ DNAME ."),
+            "new.test": zone("mx.a A 192.0.2.1", f"_25._tcp.mx.a TLSA {EE}", security="insecure"),
+            "mx": zone("@ A 192.0.2.2", f"_25._tcp TLSA {EE}", security="insecure"),
+        }
+    },
+    "an unsigned DNAME to a signed host": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx.old.test.", "@ MX 20 mx.new.test."),
+            "old.test": zone("@ DNAME new.test.", security="insecure"),
+            "new.test": zone("mx A 192.0.2.1", f"_25._tcp.mx TLSA {EE}"),
+        }
+    },
+    "a DNAME behind an alias": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx", "mx CNAME mx.old.test."),
+            "old.test": zone("@ DNAME new.test."),
+            "new.test": zone("mx A 192.0.2.1", security="insecure"),
+        }
+    },
+    "a DNAME failure": {
+        "zones": {
+            "client.test": zone("@ MX 10 mx.old.test."),
+            "old.test": zone("@ DNAME new.test."),
+            "new.test": zone("mx A 192.0.2.1", security="insecure"),
+        },
+        "failures": [{"name": "old.test", "type": "DNAME", "kind": "refused"}],
+    },
     "a bogus MX": {"zones": client(security="bogus")},
     "an alias loop": {"zones": {"client.test": zone("@ CNAME loop", "loop CNAME @")}},
     **{

@@ -309,6 +309,23 @@ def test_a_cname_question_below_a_dname_gets_the_synthesised_alias() -> None:  #
     assert (got.records, got.secure, got.aliases) == (("mx.new.test",), True, ())
 
 
+def test_an_answer_tells_the_dname_that_makes_its_first_alias() -> None:
+    zones = {**DNAMES, "alias.test": zone("@ CNAME mx.old.test.", "a DNAME alias.test.")}
+    assert answer(zones, "mx.old.test").dname == "old.test"
+    assert answer(zones, "a.b.old.test").dname == "old.test"
+    assert answer(zones, "gone.a.alias.test").dname == "a.alias.test"
+    assert answer(zones, "alias.test").dname is None
+    assert answer(zones, "mx.new.test").dname is None
+    assert answer(zones, "mx.old.test", "CNAME").dname is None
+    assert answer({**zones, "old.test": zone("@ DNAME nowhere.")}, "mx.old.test").dname == "old.test"
+
+
+def test_a_question_for_a_dname_is_answered_by_it() -> None:
+    got = answer(DNAMES, "old.test", "DNAME")
+    assert (got.records, got.secure, got.aliases, got.ttl) == (("new.test",), True, (), 60)
+    assert answer(DNAMES, "new.test", "DNAME").records == ()
+
+
 def test_the_owner_of_a_dname_is_not_redirected_itself() -> None:  # RFC 6672 section 2.3
     assert addresses(DNAMES, "old.test") == "NODATA"
     assert answer(DNAMES, "old.test", "TXT").records == ((b"apex",),)

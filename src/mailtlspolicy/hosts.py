@@ -5,8 +5,11 @@ Rules, in the order of the sections:
 - Addresses come first. No TLSA question is asked of a host without addresses, or of one whose addresses are insecure:
   name servers of unsigned zones often fail to answer it (section 2.2.2).
 - Candidate TLSA base domains: the host name where it is no alias; the fully expanded name, then the host name, where
-  the whole alias chain is secure; the host name alone where the chain is insecure but its first alias is secure, which
-  takes a CNAME question of its own (section 2.1.3). A name in the middle of a chain is never a candidate.
+  the whole alias chain is secure; the host name alone where the chain is insecure but its first alias is secure. A name
+  in the middle of a chain is never a candidate.
+- How secure the first alias is takes a question of its own (section 2.1.3): for the CNAME record, or, where the answer
+  showed that a DNAME record makes the alias, for that record, since some resolvers do not answer the other. It is not
+  asked of a resolver that is not believed, whose answer could change nothing.
 - The first candidate with a secure TLSA RRset is the base domain. An alias of the TLSA record never changes it.
 - A failure of any of these questions spoils the host; the next candidate is not tried (section 2.1.2).
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import astuple, frozen
 
 from mailtlspolicy.config import AddressFamilies
 from mailtlspolicy.effects import Answer, FailureKind, LookupFailure, RecordType, together
@@ -65,7 +68,7 @@ class TlsaBinding:
         base_domain: the TLSA base domain (RFC 7672 section 2.2.3).
         sni: the server name to send: the base domain (section 8.1).
         reference_ids: the names that a DANE-TA certificate may bear, base domain first (section 3.2.2).
-        records: the TLSA RRset as published, unusable records too.
+        records: the TLSA RRset as published, unusable records too, sorted.
     """
 
     base_domain: str
@@ -84,6 +87,8 @@ class Addresses:
             None.
         secure: every family that yielded addresses is secure.
         aliases: the alias chain that led to them.
+        believed: the resolver is believed when it says "secure".
+        dname: the owner of the DNAME record that makes the first alias.
         ttl: seconds for which the DNS says so, 0 where it said nothing.
         skip: why there are none.
         failure: which failure is why.
@@ -93,6 +98,8 @@ class Addresses:
     own: str | None = None
     secure: bool = False
     aliases: tuple[str, ...] = ()
+    believed: bool = True
+    dname: str | None = None
     ttl: int = 0
     skip: SkipReason | None = None
     failure: FailureKind | None = None
@@ -162,7 +169,10 @@ def find_addresses(host: str, config: Config, trace: list[Step], *, chosen: bool
     # The aliases of the two families differ only if they changed in between; the first that yields decides.
     is_loopback_own = config.loopback_is_own and not chosen
     own = (text for text in found if text in config.own_addresses or (is_loopback_own and is_local_address(text)))
-    return Addresses(found[: config.max_addresses], next(own, None), secure, yielding[0].aliases, ttl)
+    first = yielding[0]
+    return Addresses(
+        found[: config.max_addresses], next(own, None), secure, first.aliases, first.believed, first.dname, ttl
+    )
 
 
 def find_tlsa(
@@ -199,7 +209,8 @@ def find_tlsa(
             trace.append(Step("Config.max_tlsa_records", fact, "the host counts as unreachable"))
             return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED, ttl=ttl)
         if answer.secure and answer.records:
-            records = TlsaRRset(record for record in answer.records if isinstance(record, Tlsa))
+            # In one order, whatever that of the resolver, so that equal plans are equal (RFC 1034 section 3.6).
+            records = TlsaRRset(sorted((each for each in answer.records if isinstance(each, Tlsa)), key=astuple))
             reference_ids = tuple(dict.fromkeys((base_domain, *further_ids)))
             binding = TlsaBinding(base_domain, base_domain, reference_ids, records)
             return _found(binding, ttl, config, trace)
@@ -226,9 +237,12 @@ def _candidates(host: str, addresses: Addresses, config: Config, trace: list[Ste
         fact = f"{host} is a secure alias of {expanded}"
         trace.append(Step("RFC 7672 section 2.2.2", fact, "both are candidate base domains, the expanded name first"))
         return _Candidates((expanded, host))
-    first = yield from lookup(host, RecordType.CNAME, config)
+    if not addresses.believed:  # no answer can make a difference
+        trace.append(Step("RFC 7672 section 2.2.2", f"{host} is an insecure alias", "DANE does not apply"))
+        return _Candidates()
+    first = yield from _first_alias(host, addresses, config)
     if isinstance(first, LookupFailure):
-        fact = f"the CNAME lookup of {host} failed ({first.kind})"
+        fact = f"the {first.question.rdtype} lookup of {first.question.name} failed ({first.kind})"
         trace.append(Step("RFC 7672 section 2.1.2", fact, "the host counts as unreachable"))
         return _Candidates(error=SkipReason.ALIAS_LOOKUP_FAILED, failure=first.kind, ttl=0)
     if first.secure:
@@ -237,6 +251,13 @@ def _candidates(host: str, addresses: Addresses, config: Config, trace: list[Ste
         return _Candidates((host,), ttl=first.ttl)
     trace.append(Step("RFC 7672 section 2.2.2", f"{host} is an insecure alias", "DANE does not apply"))
     return _Candidates(ttl=first.ttl)
+
+
+def _first_alias(host: str, addresses: Addresses, config: Config) -> Program[Answer | LookupFailure]:
+    """The record that makes a host an alias, and how secure it is (RFC 7672 section 2.1.3)."""
+    if addresses.dname is not None:  # the alias itself has no signature (RFC 6672 section 5.3.1)
+        return lookup(addresses.dname, RecordType.DNAME, config)
+    return lookup(host, RecordType.CNAME, config)
 
 
 def _found(binding: TlsaBinding, ttl: int | None, config: Config, trace: list[Step]) -> TlsaSearch:

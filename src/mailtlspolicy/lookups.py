@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from mailtlspolicy.effects import Answer, BrokenContract, FailureKind, Lookup, LookupFailure, Mx, RecordType, ask
 from mailtlspolicy.names import canonical_address
 from mailtlspolicy.tlsa import Tlsa
@@ -31,12 +33,14 @@ def lookup(name: str, rdtype: RecordType, config: Config) -> Program[Answer | Lo
     secure = True
     aliases: tuple[str, ...] = ()
     ttls: list[int] = []
+    dname: str | None = None
     while True:
         answer = yield from ask(asked)
         if isinstance(answer, LookupFailure):
             return LookupFailure(question, answer.kind, answer.detail)
         _check_contract(answer, asked)
         secure = secure and answer.secure
+        dname = dname if aliases else answer.dname  # of the first alias, which the first answer has if there is one
         aliases += answer.aliases
         ttls.append(answer.ttl)
         if not {"", "."}.isdisjoint(answer.aliases):
@@ -44,7 +48,7 @@ def lookup(name: str, rdtype: RecordType, config: Config) -> Program[Answer | Lo
         if len(aliases) > config.max_alias_hops or len({name, *aliases}) <= len(aliases):
             return LookupFailure(question, FailureKind.LOOP, f"{len(aliases)} aliases and no end")
         if answer.complete:
-            return Answer(question, secure, answer.records, aliases, answer.nxdomain, ttl=min(ttls))
+            return evolve(answer, question=question, secure=secure, aliases=aliases, ttl=min(ttls), dname=dname)
         asked = Lookup(answer.name, rdtype)
 
 
@@ -57,14 +61,22 @@ def _check_contract(answer: Answer, asked: Lookup) -> None:
     """Refuse what an injected resolver has no business to return."""
     if answer.question != asked:
         raise _broken(asked, f"the answer to {answer.question}")
+    if answer.secure and not answer.believed:
+        raise _broken(asked, "an answer that is secure, of a resolver that is not believed")
     if not answer.complete and (answer.records or not answer.aliases):
         raise _broken(asked, "an incomplete answer that has records, or no alias to follow")
+    if answer.dname is not None and not (answer.aliases and _lies_below(asked.name, answer.dname)):
+        raise _broken(asked, f"a DNAME at {answer.dname!r:.80}, which makes no alias of it")
     kind = _RECORD_CLASSES.get(asked.rdtype, str)
     if not all(isinstance(record, kind) for record in answer.records):
         raise _broken(asked, f"something else than {kind.__name__} records")
     if asked.rdtype in {RecordType.A, RecordType.AAAA}:
         for record in answer.records:
             _check_address(str(record), asked)
+
+
+def _lies_below(name: str, owner: str) -> bool:
+    return owner in {"", "."} or name.lower().endswith(f".{owner}")
 
 
 def _check_address(text: str, asked: Lookup) -> None:

@@ -16,7 +16,7 @@ from mailtlspolicy.pem import certificate_to_pem
 from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind, StoreFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from mailtlspolicy.delivery.session import Close, Connect, Ehlo, Reply, StartTls, Transmit, Transmitted
@@ -217,11 +217,10 @@ def _zones(answers: list[Answer]) -> dict[str, dict[str, Any]]:
     secure = {name for answer in answers if answer.secure for name in _vouched_for(answer)}
     zones: dict[str, dict[str, Any]] = {}
     for answer in answers:
-        names = (answer.question.name, *answer.aliases)
         if not answer.secure and secure.issuperset(_vouched_for(answer)):
             raise ValueError(f"the answers about {answer.question.name} contradict each other: try again")
-        for owner, target in pairwise(names):
-            _add(_zone(zones, owner, secure=owner in secure), f"CNAME {_absolute(target)}", answer.ttl)
+        for owner, data in _links(answer):
+            _add(_zone(zones, owner, secure=owner in secure), data, answer.ttl)
         if not answer.complete:
             continue
         zone = _zone(zones, answer.name, secure=answer.name in secure)
@@ -233,9 +232,19 @@ def _zones(answers: list[Answer]) -> dict[str, dict[str, Any]]:
     return zones
 
 
+def _links(answer: Answer) -> Iterator[tuple[str, str]]:
+    """The owner and data of each alias; a DNAME record that makes the first one stands for it."""
+    links = pairwise((answer.question.name, *answer.aliases))
+    if answer.dname is not None:
+        name, target = next(links)
+        kept = name.removesuffix(answer.dname.removesuffix(".")).removesuffix(".")  # the labels below the DNAME
+        yield answer.dname, f"DNAME {_absolute(target.removeprefix(kept).removeprefix('.'))}"
+    yield from ((owner, f"CNAME {_absolute(target)}") for owner, target in links)
+
+
 def _vouched_for(answer: Answer) -> tuple[str, ...]:
-    names = (answer.question.name, *answer.aliases)
-    return names if answer.complete else names[:-1]
+    owners = [owner for owner, _ in _links(answer)]
+    return (*owners, answer.name) if answer.complete else tuple(owners)
 
 
 def _add(zone: dict[str, Any], data: str, ttl: int) -> None:
@@ -273,7 +282,7 @@ def _rdata(answer: Answer, record: Any) -> str:
         return f"{record.preference} {_absolute(record.exchange)}"
     if isinstance(record, tuple):
         return " ".join(f'"{_escaped(part)}"' for part in record)
-    return _absolute(record) if answer.question.rdtype is RecordType.CNAME else str(record)
+    return _absolute(record) if answer.question.rdtype in {RecordType.CNAME, RecordType.DNAME} else str(record)
 
 
 def _absolute(name: str) -> str:

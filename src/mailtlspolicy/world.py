@@ -5,7 +5,7 @@ run can be recorded to. Its resolver behaves as a validating recursive resolver 
 
 - A name belongs to the longest zone that it ends in; a name in no zone is an insecure NXDOMAIN.
 - CNAME and DNAME are followed across zones; the answer is insecure as soon as one link, the data or the denial lies in
-  an insecure zone. A CNAME question is answered without following.
+  an insecure zone. A CNAME question is answered without following. The answer tells which DNAME made the first alias.
 - Wildcards synthesise, empty non-terminals are NODATA (RFC 4592, RFC 8020).
 - Whatever touches a bogus zone is a `bogus` failure. The failures listed win over the zones.
 - A policy host needs no address; one that is not listed refuses connections.
@@ -171,15 +171,16 @@ class Zone:
         """Whether a name exists in this zone, by itself or by a wildcard."""
         return self._owner(name) in self.names
 
-    def alias(self, name: str) -> RRset | None:
-        """The CNAME of a name, or the one that a DNAME above it synthesises (RFC 6672 section 3.1)."""
+    def alias(self, name: str) -> tuple[RRset, str | None] | None:
+        """The CNAME of a name, or the one that a DNAME above it synthesises, and its owner (RFC 6672 section 3.1)."""
         synthesised, above = None, name
         while above != self.origin:  # up to the origin: the highest DNAME hides all below it (RFC 6672 section 2.4)
             above = _parent(above)
             if (dname := self.rrsets.get((above, "DNAME"))) is not None:
                 prefix, target = name.removesuffix(above).rstrip("."), dname.records[0]
-                synthesised = RRset((f"{prefix}.{target}".rstrip("."),), dname.ttl)
-        return synthesised or self.find(name, "CNAME")
+                synthesised = RRset((f"{prefix}.{target}".rstrip("."),), dname.ttl), above
+        cname = self.find(name, "CNAME")
+        return synthesised or (None if cname is None else (cname, None))
 
     def _owner(self, name: str) -> str:
         """The name, or the wildcard below its closest encloser where the name does not exist (RFC 4592 section 3.3)."""
@@ -202,21 +203,25 @@ class StaticResolver:
         """Answer from the zones, following aliases."""
         name, secure, ttl = question.name, True, MAX_TTL
         aliases: list[str] = []
+        first_dname: str | None = None
         while True:
             failure = self.failures.get((name, question.rdtype)) or self.failures.get((name, "*"))
             if failure is not None:
                 return LookupFailure(question, failure, f"a failure is listed for {name}")
             zone = self._zone(name)
             if zone is None:
-                return Answer(question, secure=False, aliases=tuple(aliases), nxdomain=True, ttl=min(ttl, DEFAULT_TTL))
+                ttl = min(ttl, DEFAULT_TTL)
+                return Answer(question, False, (), tuple(aliases), nxdomain=True, ttl=ttl, dname=first_dname)
             if zone.security is ZoneSecurity.BOGUS:
                 return LookupFailure(question, FailureKind.BOGUS, f"the zone {zone.origin} is bogus")
             secure = secure and zone.security is ZoneSecurity.SECURE
-            alias = zone.alias(name)
+            alias, dname = zone.alias(name) or (None, None)
             if alias is None or question.rdtype is RecordType.CNAME:
                 rrset = alias or zone.find(name, question.rdtype) or zone.denial
                 nxdomain = not rrset.records and not zone.exists(name)
-                return Answer(question, secure, rrset.records, tuple(aliases), nxdomain, ttl=min(ttl, rrset.ttl))
+                ttl = min(ttl, rrset.ttl)
+                return Answer(question, secure, rrset.records, tuple(aliases), nxdomain, ttl=ttl, dname=first_dname)
+            first_dname = first_dname if aliases else dname
             name, ttl = alias.records[0], min(ttl, alias.ttl)
             aliases.append(name)
             if len(aliases) > ALIAS_HOPS:
