@@ -76,7 +76,8 @@ def _check_contract(answer: Answer, asked: Lookup) -> None:
 
 
 def _lies_below(name: str, owner: str) -> bool:
-    return owner in {"", "."} or name.lower().endswith(f".{owner}")
+    name, owner = (each.lower().removesuffix(".") for each in (name, owner))
+    return not owner or name.endswith(f".{owner}")
 
 
 def _check_address(text: str, asked: Lookup) -> None:

@@ -1,13 +1,21 @@
-"""A DNS, policy hosts and a policy store that answer whatever they like, and what must hold of a plan all the same."""
+"""A DNS, policy hosts and a policy store that answer whatever they like, and what must hold of a plan all the same.
+
+Nameservers too: replies whose answer sections lead anywhere, and what must hold of an answer read from one.
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
+import struct
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import dns.name
+import dns.rdatatype
+
 from mailtlspolicy import Config, Engine, HostPlan, Plan, TlsLevel
+from mailtlspolicy.adapters.dns import MAX_ALIAS_HOPS, MAX_RECORDS, _Query
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.fetching import Response
 from mailtlspolicy.levels import Duty
@@ -18,7 +26,7 @@ from mailtlspolicy.tlsa import Tlsa
 from tests.authority import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from random import Random
 
     from mailtlspolicy.sts import Entry
@@ -51,7 +59,7 @@ TEXTS = (
     b"\xff" * 255,
 )
 PATTERNS = ("a.example", "*.a.example", "*.example", "h1.example", "mx.b.example", "192.0.2.1", ".example", "*")
-LOOKUPS_PER_HOST = 5  # A, AAAA, the initial CNAME, two candidate base domains
+LOOKUPS_PER_HOST = 5  # A, AAAA, the initial CNAME or DNAME, two candidate base domains
 
 
 class HostileDns:
@@ -60,6 +68,7 @@ class HostileDns:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.asked = 0
+        self.believed = random.random() < 0.9
 
     def lookup(self, question: Lookup) -> Answer | LookupFailure:
         self.asked += 1
@@ -71,13 +80,20 @@ class HostileDns:
         records = self.records(question.rdtype) if complete and random.random() < 0.8 else ()
         return Answer(
             question,
-            secure=random.random() < 0.7,
+            secure=self.believed and random.random() < 0.7,
             records=records,
             aliases=aliases,
             nxdomain=complete and not records and random.random() < 0.3,
             complete=complete,
             ttl=random.choice((0, 1, 3600, 2**31 - 1)),
+            believed=self.believed,
+            dname=self.dname(question.name) if aliases else None,
         )
+
+    def dname(self, name: str) -> str | None:
+        """A name above this one, where the first alias is made by a DNAME."""
+        above = [".".join(name.split(".")[start:]) for start in range(1, name.count(".") + 1)]
+        return self.random.choice((*above, "", ".")) if self.random.random() < 0.5 else None
 
     def name(self) -> str:
         return self.random.choice(NAMES if self.random.random() < 0.8 else ODD_NAMES)
@@ -116,6 +132,62 @@ class HostileDns:
         if rdtype is RecordType.TXT:
             return tuple((random.choice(TEXTS),) for _ in range(random.choice((1, 1, 1, 2, count))))
         return (self.name(),)
+
+
+ALIASES = (dns.rdatatype.CNAME, dns.rdatatype.DNAME)
+DATA = (dns.rdatatype.A, dns.rdatatype.MX, dns.rdatatype.TLSA, dns.rdatatype.TXT, dns.rdatatype.RRSIG)
+OWNERS = tuple(
+    dns.name.from_text(name).to_digestable()
+    for name in (*NAMES, "_25._tcp.mx.a.example", "example", ".", "x" * 63 + ".a.example", "a." * 120 + "test")
+)
+
+
+def read_once(random: Random) -> None:
+    """Read a hostile reply; `AssertionError` where the answer says what the message does not."""
+    rdtype = random.choice(list(RecordType))
+    query = _Query(Lookup(random.choice(NAMES[2:]), rdtype), trusted=random.random() < 0.8)
+    sections = [[record(random, query.wire) for _ in range(random.choice((0, 1, 1, 2, 2, 3, 4, 40)))] for _ in range(2)]
+    count = len(sections[0])
+    if random.random() < 0.02:
+        count = random.choice((MAX_RECORDS + 1, 65535))
+    flags = 0x8180 | random.choice((0, 0x20)) | random.choice((0, 0, 0, 0, 0, 0, 2, 3, 6))
+    header = struct.pack("!HHHHH", flags, 1, count, len(sections[1]), 0)
+    question = query.wire[12 : query.wire.index(b"\0\0\x29", 12)]  # all but the OPT record
+    wire = bytearray(query.wire[:2] + header + question + b"".join(sections[0] + sections[1]))
+    for _ in range(random.choice((0, 0, 0, 0, 0, 0, 1, 3))):
+        wire[random.randrange(12, len(wire))] = random.randrange(256)
+    result = query.read_stream(bytes(wire))
+    assert result.question.rdtype is rdtype
+    if isinstance(result, Answer):
+        assert not result.secure or (result.believed and flags & 0x20)
+        assert len(result.aliases) <= MAX_ALIAS_HOPS
+        assert result.aliases or result.dname is None
+        assert result.records or result.aliases or count == 0  # nothing else is a denial
+        assert result.complete or (result.aliases and not result.records)
+        assert not (result.nxdomain and result.records)
+
+
+def record(random: Random, query: bytes) -> bytes:
+    """A record of an alias or of data, its names compressed now and then."""
+
+    def name() -> bytes:
+        if random.random() < 0.02:
+            return struct.pack("!H", 0xC000 | random.randrange(12, 80))
+        return random.choice((*OWNERS, b"\xc0\x0c"))
+
+    rdtype = random.choice((*ALIASES, *random.choices(DATA, k=2)))
+    rdata: dict[int, Callable[[], bytes]] = {
+        dns.rdatatype.A: lambda: b"\xc0\0\2\1",
+        dns.rdatatype.MX: lambda: b"\0\1" + name(),
+        dns.rdatatype.TLSA: lambda: b"\3\1\1" + random.randbytes(32),
+        dns.rdatatype.TXT: lambda: b"\3abc",
+        dns.rdatatype.RRSIG: lambda: struct.pack("!H", random.choice(ALIASES)) + bytes(16) + name(),
+    }
+    data = rdata.get(rdtype, name)()
+    rdclass = 1 if random.random() < 0.99 else 3
+    parent = struct.pack("!H", 0xC000 | 13 + query[12])  # of the name that is asked for
+    owner = random.choice((name(), name(), b"\xc0\x0c", parent))
+    return owner + struct.pack("!HHIH", rdtype, rdclass, random.choice((0, 60, 2**32 - 1)), len(data)) + data
 
 
 class HostilePolicyHosts:

@@ -45,6 +45,7 @@ TARGETS = {
     "tlsa-records": Target(hostile_peer.tlsa_records),
     "identifiers": Target(hostile_peer.identifiers),
     "hostile-dns": Target(hostile_dns.plan_once),
+    "dns-reply": Target(hostile_dns.read_once, seconds=0.5),
     "hostile-session": Target(hostile_session.sessions),
     "sts-record": Target(hostile_publisher.records),
     "sts-policy": Target(hostile_publisher.policies),

@@ -473,7 +473,9 @@ class _Query:
             return _Truncated.TRUNCATED
         try:
             return self._read_records(message, flags, *counts)
-        except _MALFORMED as error:
+        except (IndexError, struct.error):
+            return self._failure(FailureKind.MALFORMED, "the message is cut off")
+        except ValueError as error:
             return self._failure(FailureKind.MALFORMED, reason(error))
 
     def _repeats_question(self, message: _Message, count: int, flags: int) -> bool:
