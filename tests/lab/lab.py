@@ -1,4 +1,4 @@
-"""The lab put together: certificates, zones and servers of all scenarios, NSD, and two Unbounds.
+"""The lab put together: certificates, zones and servers of all scenarios, NSD, and three Unbounds.
 
 Started inside a network namespace of its own (`python -m tests.lab`), it has the loopback addresses to itself.
 """
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 RESOLVER = "127.0.0.1"
 OBLIVIOUS_RESOLVER = "127.0.0.2"
 """A recursive resolver that does not validate."""
+TACITURN_RESOLVER = "127.0.0.3"
+"""A validating resolver that sends no extended errors, as most do: bogus data is SERVFAIL and no more."""
 NAME_SERVER = "127.0.0.53"
 _START_SECONDS = 10
 _QUESTION = re.compile(r"info: 127\.0\.0\.1 (\S+)\. (\w+) IN$", re.MULTILINE)
@@ -70,7 +72,7 @@ server:
     logfile: "{directory}/unbound-{address}.log"
     use-syslog: no
     log-queries: yes
-    ede: yes
+    ede: {extended_errors}
     rrset-roundrobin: no
     module-config: "{modules}"
     root-hints: "{directory}/hints"
@@ -252,21 +254,26 @@ def _run(directory: Path, worlds: Sequence[World], hosts: policy_hosts.PolicyHos
     records["plain"].append(zones.Records("plain.test.", hosts.records()))
     refusing = OBLIVIOUS_RESOLVER  # Unbound refuses what is not recursive
     files = zones.write_zones(directory, NAME_SERVER, refusing, records)
-    nsd, unbound, oblivious = (directory / name for name in ("nsd.conf", "unbound.conf", "oblivious.conf"))
+    nsd, *unbounds = (directory / name for name in ("nsd.conf", "unbound.conf", "taciturn.conf", "oblivious.conf"))
     zone_lines = [f'zone:\n    name: "{origin}"\n    zonefile: "{file}"\n' for origin, file in files.items()]
     nsd.write_text(_NSD_CONF.format(address=NAME_SERVER, directory=directory) + "".join(zone_lines))
     configure = partial(_UNBOUND_CONF.format, directory=directory)
-    unbound.write_text(configure(address=RESOLVER, modules="validator iterator"))
-    oblivious.write_text(configure(address=OBLIVIOUS_RESOLVER, modules="iterator"))
+    resolvers = (
+        (RESOLVER, "validator iterator", "yes"),
+        (TACITURN_RESOLVER, "validator iterator", "no"),
+        (OBLIVIOUS_RESOLVER, "iterator", "no"),
+    )
+    for conf, (address, modules, extended_errors) in zip(unbounds, resolvers, strict=True):
+        conf.write_text(configure(address=address, modules=modules, extended_errors=extended_errors))
     main_cf = directory / "main.cf"
     main_cf.write_text("compatibility_level = 3.6\nmyhostname = client.lab.test\n")
     os.utime(main_cf, (1, 1))  # Postfix waits 1.5 s for a younger file to settle
     with ExitStack() as stack:
         mail = servers.Listener(policy_hosts.MAIL_ADDRESS, hosts.mail_chain)
         journal = stack.enter_context(servers.serve([*_listeners(directory, worlds), mail]))
-        for command, conf in (("nsd", nsd), ("unbound", unbound), ("unbound", oblivious)):
+        for command, conf in (("nsd", nsd), *(("unbound", conf) for conf in unbounds)):
             stack.enter_context(program(command, "-d", "-c", str(conf), stdout=DEVNULL, stderr=DEVNULL))
-        for address in (NAME_SERVER, RESOLVER, OBLIVIOUS_RESOLVER):
+        for address in (NAME_SERVER, RESOLVER, TACITURN_RESOLVER, OBLIVIOUS_RESOLVER):
             _await_answer(address, ".", "SOA")
         receiver = stack.enter_context(_receiver(directory, worlds))
         by_name = {world.scenario.name: world for world in worlds}

@@ -170,6 +170,12 @@ ONE_HOST = "@ MX 10 mx\nmx A {mx}\n"
 """A domain with one MX host in its own zone, to which the TLSA records are added."""
 
 
+def _chain(hops: int) -> str:
+    """A domain whose MX host is at the beginning of a chain of aliases, with the TLSA record at its end."""
+    links = "".join(f"a{number} CNAME a{number + 1}\n" for number in range(hops))
+    return f"@ MX 10 a0\n{links}a{hops} A {{mx}}\n_25._tcp.a{hops} TLSA {{mx:3 1 1}}"
+
+
 SCENARIOS = (
     # ---------------------------------------------------------------- DANE-EE
     Scenario(
@@ -551,6 +557,61 @@ SCENARIOS = (
         servers={"mx": Server(names=("mx.hosts",))},
     ),
     Scenario(
+        "dname-to-unsigned",
+        "The MX host lies below a signed DNAME into an unsigned zone, and so does its TLSA name: DANE does not apply.",
+        ("RFC7672-2.1.3-a", "RFC7672-2.1.3-h", "RFC7672-2.2.2-m", "RFC7672-2.2.3-g"),
+        None,
+        (opportunistic("mx.moved"),),
+        signed="@ MX 10 mx.moved\nmoved DNAME hosts.{plain}",
+        plain="mx.hosts A {mx}\n_25._tcp.mx.hosts TLSA {stranger:3 1 1}",
+    ),
+    Scenario(
+        "dname-of-unsigned",
+        "The MX host lies below an unsigned DNAME into a signed zone: DANE does not apply.",
+        ("RFC7672-2.2.2-l", "RFC7672-2.1.3-f"),
+        "Untrusted",
+        (opportunistic("mx.moved.{plain}"),),
+        signed="@ MX 10 mx.moved.{plain}\nmx.hosts A {mx}\n_25._tcp.mx.hosts TLSA {stranger:3 1 1}",
+        plain="moved DNAME hosts.{signed}",
+    ),
+    Scenario(
+        "dname-to-bogus",
+        "The MX host lies below a DNAME into a bogus zone, and is skipped.",
+        ("RFC7672-2.1.3-e", "RFC7672-2.1.2-b"),
+        None,
+        (skipped("address-lookup-failed", "mx.moved"),),
+        "no-hosts",
+        signed="@ MX 10 mx.moved\nmoved DNAME hosts.{bogus}",
+        bogus="mx.hosts A {mx}\n_25._tcp.mx.hosts TLSA {mx:3 1 1}",
+    ),
+    Scenario(
+        "dname-forged",
+        "The MX host lies below a DNAME with a signature by nobody's key, and is skipped.",
+        ("RFC7672-2.1.3-b", "RFC7672-2.1.2-b"),
+        None,
+        (skipped("address-lookup-failed", "mx.moved"),),
+        "no-hosts",
+        signed="@ MX 10 mx.moved\nmoved DNAME hosts.{signed}\nmx.hosts A {mx}\n_25._tcp.mx.hosts TLSA {mx:3 1 1}",
+        forged=("moved DNAME",),
+    ),
+    Scenario(
+        "alias-chain-10",
+        "An MX host at the end of ten aliases: both ends are candidates.",
+        ("RFC7672-2.2.2-h", "RFC7672-2.2.2-n"),
+        "Verified",
+        (by_ee("a0", base="a10"),),
+        signed=_chain(10),
+    ),
+    Scenario(
+        "alias-chain-12",
+        "An MX host at the end of twelve aliases: that is one more than most resolvers follow, and an error.",
+        ("RFC7672-2.1.3-d", "RFC7672-2.1.3-e"),
+        None,
+        (skipped("address-lookup-failed", "a0"),),
+        "no-hosts",
+        signed=_chain(12),
+    ),
+    Scenario(
         "no-address",
         "An MX host without addresses is unreachable.",
         ("RFC7672-2.2.2-f",),
@@ -687,6 +748,25 @@ SCENARIOS = (
         "Verified",
         (by_ta(),),
         signed=ONE_HOST + "_tcp.mx DNAME shared.{signed}\n_25.shared TLSA {intermediate:2 0 1}",
+    ),
+    Scenario(
+        "tlsa-dname-to-unsigned",
+        "The TLSA record lies behind a DNAME into an unsigned zone: insecure, so DANE does not apply.",
+        ("RFC7672-2.2.3-g", "RFC7672-2.1.3-f"),
+        "Untrusted",
+        (opportunistic(),),
+        signed=ONE_HOST + "_tcp.mx DNAME shared.{plain}",
+        plain="_25.shared TLSA {stranger:3 1 1}",
+    ),
+    Scenario(
+        "tlsa-dname-to-bogus",
+        "The TLSA record lies behind a DNAME into a bogus zone: a failure.",
+        ("RFC7672-2.1.3-e", "RFC7672-2.1.2-d"),
+        None,
+        (skipped("tlsa-lookup-failed"),),
+        "no-hosts",
+        signed=ONE_HOST + "_tcp.mx DNAME shared.{bogus}",
+        bogus="_25.shared TLSA {mx:3 1 1}",
     ),
     Scenario(
         "tlsa-large",
@@ -932,6 +1012,11 @@ SCENARIOS = (
 
 
 DISAGREEMENTS = {
+    "dname-to-unsigned": (
+        "RFC7672-2.1.3-h",
+        "posttls-finger asks for the alias that the DNAME makes, which Unbound answers with SERVFAIL; we ask for the "
+        "DNAME.",
+    ),
     "insecure-mx-next-hop-name": (
         "RFC7672-3.2.2-e",
         "posttls-finger accepts the next-hop domain in the certificate although the MX RRset was insecure.",

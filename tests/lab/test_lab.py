@@ -24,10 +24,13 @@ from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.cli import main
 from tests.lab import finger
-from tests.lab.lab import NAME_SERVER, OBLIVIOUS_RESOLVER, RESOLVER
+from tests.lab.lab import NAME_SERVER, OBLIVIOUS_RESOLVER, RESOLVER, TACITURN_RESOLVER
+from tests.lab.plans import plan_all, plan_all_at_once, without_time
 from tests.lab.scenarios import DISAGREEMENTS, SCENARIOS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.lab.lab import Lab, World
     from tests.lab.scenarios import Host, Scenario
 
@@ -100,11 +103,6 @@ def without_detail(check: Json) -> Json:
     """A check but for the words of servers and of the network, which differ from run to run."""
     hosts = [{key: value for key, value in host.items() if key != "detail"} for host in check["hosts"]]
     return check | {"hosts": hosts}
-
-
-def without_time(plan: Json) -> Json:
-    """A plan but for the end of its validity, which moves with the TTLs left in the resolver's cache."""
-    return {key: value for key, value in plan.items() if key != "valid_until"}
 
 
 def test_every_scenario_cites_clauses_of_the_table() -> None:
@@ -242,6 +240,30 @@ def test_the_asynchronous_engine_gives_the_same_answers(lab: Lab, capsys: Captur
         _, expected = run(capsys, "check", *question(world), *LIVE)
         assert without_time(check["plan"]) == without_time(expected["plan"])
         assert without_detail(check)["hosts"] == without_detail(expected)["hosts"]
+
+
+@pytest.mark.parametrize(
+    ("hops", "limit", "level"),
+    [(10, 10, "dane"), (11, 10, None), (11, 11, "dane")],  # twelve are too many for Unbound, unless it knows the parts
+)
+@pytest.mark.usefixtures("lab")
+def test_aliases_are_followed_up_to_the_limit(hops: int, limit: int, level: str | None, capsys: Capture) -> None:
+    next_hop = f"[a{12 - hops}.alias-chain-12.signed.test]"
+    _, plan = run(capsys, "plan", next_hop, "--set", f"max_alias_hops={limit}", "--set", "sts=off", *LIVE)
+    (host,) = plan["hosts"]
+    assert (host["level"], host["skip"] and host["skip"]["reason"]) == (
+        level,
+        None if level else "address-lookup-failed",
+    )
+
+
+@pytest.mark.parametrize("plan", [plan_all, plan_all_at_once])
+def test_a_careless_second_nameserver_changes_no_plan(lab: Lab, plan: Callable[..., dict[str, Json]]) -> None:
+    """Neither has extended errors, and the second gives what the first refuses."""
+    expected = plan_all(lab, RESOLVER)
+    assert plan(lab, TACITURN_RESOLVER, OBLIVIOUS_RESOLVER) == expected
+    careless = plan_all(lab, OBLIVIOUS_RESOLVER)
+    assert careless["bogus-address"]["hosts"][0]["level"] == "may"
 
 
 def test_the_program_answers_as_its_main_function_does(lab: Lab, capsys: Capture) -> None:

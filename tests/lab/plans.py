@@ -1,0 +1,62 @@
+"""The plans of all scenarios through any resolvers, one after the other or at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from mailtlspolicy import AsyncEngine, Config, Engine
+from mailtlspolicy.adapters.dns import AsyncDnsResolver, DnsResolver
+from mailtlspolicy.adapters.https import HttpsFetcher
+from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
+from mailtlspolicy.engine import keep_order
+
+if TYPE_CHECKING:
+    from tests.lab.lab import Lab, World
+
+    Json = dict[str, Any]
+
+
+def without_time(plan: Json) -> Json:
+    """A plan but for the end of its validity, which moves with the TTLs left in the resolver's cache."""
+    return {key: value for key, value in plan.items() if key != "valid_until"}
+
+
+def decided(plan: Json) -> Json:
+    """A plan but for the end of its validity and the traces, which tell how lookups fail: resolvers differ there."""
+    hosts = [{key: value for key, value in host.items() if key != "trace"} for host in plan["hosts"]]
+    return {key: value for key, value in without_time(plan).items() if key != "trace"} | {"hosts": hosts}
+
+
+def settings(world: World) -> Config:
+    """The settings of a scenario."""
+    return Config.from_settings(dict(setting.split("=") for setting in world.scenario.settings))
+
+
+def plan_all(lab: Lab, *nameservers: str) -> dict[str, Json]:
+    """The plan of every scenario through these nameservers."""
+    resolver = DnsResolver(nameservers=nameservers)
+    fetcher = HttpsFetcher(resolver)
+    return {
+        name: decided(
+            Engine(resolver, fetcher=fetcher, shuffle=keep_order, config=settings(world)).plan(world.next_hop).to_json()
+        )
+        for name, world in lab.worlds.items()
+    }
+
+
+def plan_all_at_once(lab: Lab, *nameservers: str) -> dict[str, Json]:
+    """The same by asyncio."""
+
+    async def plan() -> list[Any]:
+        resolver = AsyncDnsResolver(nameservers=nameservers)
+        fetcher = AsyncHttpsFetcher(resolver)
+        return await asyncio.gather(
+            *(
+                AsyncEngine(resolver, fetcher=fetcher, shuffle=keep_order, config=settings(world)).plan(world.next_hop)
+                for world in lab.worlds.values()
+            )
+        )
+
+    plans = zip(lab.worlds, asyncio.run(plan()), strict=True)
+    return {name: decided(plan.to_json()) for name, plan in plans}
