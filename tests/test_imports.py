@@ -16,7 +16,7 @@ PACKAGE = Path(mailtlspolicy.__file__).parent
 # From the bottom up. Modules of one layer may import one another as long as no cycle comes about, which Python itself
 # would report.
 LAYERS = [
-    {"words", "json_version", "times"},
+    {"words", "json_version", "times", "validators"},
     {"names", "pem", "levels"},
     {"config", "trace", "effects", "verdict"},
     {"tlsa", "certificates", "constraints", "paths", "identity"},

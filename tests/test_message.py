@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailtlspolicy import Message, NextHop, World
+from mailtlspolicy import Message, NextHop, Verdict, World
+from mailtlspolicy.mx import Kind, MxHost
 
 CONTENT = b"Subject: x\r\n\r\nx\r\n"
 
@@ -236,3 +237,58 @@ def test_a_wish_is_named() -> None:
 def test_both_wishes_may_be_given() -> None:  # RFC8689-4.1-c: one of them is void then
     message = Message("", ["a@client.test"], CONTENT, requiretls=True, tls_optional=True)
     assert (message.requiretls, message.tls_optional) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"DKIM-Signature: v=1; d=sender.test\r\nFrom: a@sender.test\r\n\r\n",
+        b"Received: by mx\r\n (a comment)\r\ndkim-signature : v=1;\r\n d=sender.test\r\n\r\nx\r\n",
+        b"Received: by mx\rDKIM-Signature: v=1\n\n",  # sent as CRLF
+    ],
+)
+def test_a_tls_report_bears_a_signature(content: bytes) -> None:  # RFC8460-3-j
+    assert Message("", ["a@client.test"], content, tls_report=True).tls_optional
+    (part,) = Message("", ["a@client.test"], content, tls_report=True).by_next_hop()
+    assert part.tls_report
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        CONTENT,
+        b"Subject: x\r\n\r\nDKIM-Signature: v=1\r\n",
+        b"Subject: x\n\nDKIM-Signature: v=1\n\r\n",
+        b"Subject: x\r\rDKIM-Signature: v=1\r\n",
+        b"\r\nDKIM-Signature: v=1\r\n",
+        b"Subject: x\r\n DKIM-Signature: v=1\r\n\r\n",
+        b"X-DKIM-Signature: v=1\r\n\r\n",
+        b"Subject: x\r\n" * 100_000,
+    ],
+)
+def test_what_bears_no_signature_does_not_go_past_the_policies(content: bytes) -> None:
+    with pytest.raises(ValueError, match="RFC 8460 section 3"):
+        Message("", ["a@client.test"], content, tls_report=True)
+
+
+SECRET = "the whole of somebody's mail "
+
+
+@pytest.mark.parametrize("secret", [SECRET * 9, SECRET.encode() * 9, [SECRET], bytearray(SECRET.encode())])
+def test_an_error_never_tells_the_content(secret: Any) -> None:
+    plan = World.tour().engine().plan("signed.example")
+    for given_wrong in (
+        lambda: Message("", ["a@client.test"], [secret]),  # type: ignore[arg-type]  # that is the point
+        lambda: Message("", ["a@client.test"], CONTENT, requiretls=secret),
+        lambda: attrs.evolve(plan, tls_report=secret),
+        lambda: attrs.evolve(plan, mx_secure=secret),
+        lambda: attrs.evolve(plan.usable_hosts[0], requiretls=secret),
+        lambda: Verdict(authenticated=secret, satisfied=True),
+        lambda: MxHost("mx.test", secret),
+        lambda: NextHop(Kind.RELAY, "mx.test", secure=secret),
+    ):
+        with pytest.raises(TypeError) as raised:
+            given_wrong()
+        assert SECRET not in str(raised.value)
+        assert len(str(raised.value)) < 100

@@ -401,6 +401,8 @@ def test_there_is_no_other_way_to_a_message() -> None:
     assert [name for name in dir(made) if not name.startswith("_")] == [
         *("content", "dkim_domain", "dkim_headers", "of", "recipient", "sender", "signed"),
     ]
+    with pytest.raises(ValueError, match="DKIM"):
+        Message("", ["r@client.test"], made.content, tls_report=True)
     with pytest.raises(ValueError, match="without TLS"):
         Message("", ["r@client.test"], made.content, tls_report=True, tls_optional=False)
     with pytest.raises(ValueError, match="without TLS"):

@@ -18,13 +18,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from attrs import Attribute, evolve, field, frozen
-from attrs.validators import instance_of
 
 from mailtlspolicy.effects import BrokenContract, Effect, FailureKind, LookupFailure, Mx, RecordType, ask
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.lookups import lookup
 from mailtlspolicy.names import canonical, canonical_address, is_address
 from mailtlspolicy.trace import Step, counted
+from mailtlspolicy.validators import instance_of
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import Attribute, evolve, field, frozen
-from attrs.validators import instance_of, optional
+from attrs.validators import optional
 
 from mailtlspolicy import dane, pkix
 from mailtlspolicy.config import Config
@@ -25,6 +25,7 @@ from mailtlspolicy.names import is_address
 from mailtlspolicy.sts.values import Discovery
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.trace import Step, explain
+from mailtlspolicy.validators import instance_of
 from mailtlspolicy.verdict import ResultType, Verdict
 
 if TYPE_CHECKING:

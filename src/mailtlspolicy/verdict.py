@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from attrs.validators import instance_of
 
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.levels import Duty
+from mailtlspolicy.validators import instance_of
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:

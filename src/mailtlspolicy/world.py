@@ -75,6 +75,7 @@ ALIAS_HOPS = 10  # the alias hops that the static resolver follows; the eleventh
 
 SENDER = "sender@sender.example"  # of the message that a simulation sends
 _CONTENT = b"Subject: a message\r\n\r\nIt goes nowhere.\r\n"
+_REPORT = b"DKIM-Signature: v=1; d=sender.example\r\n" + _CONTENT  # reports bear a signature (RFC 8460 section 3)
 
 _KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers", "source"}
 _ZONE_KEYS = {"security", "records", "denial_ttl"}
@@ -476,7 +477,7 @@ class WorldEngine(Engine):
         message = Message(
             sender,
             recipients or (f"postmaster@{domain}",),
-            _CONTENT,
+            _REPORT if tls_report else _CONTENT,
             requiretls=requiretls,
             tls_report=tls_report,
             tls_optional=tls_optional or tls_report,

@@ -11,9 +11,9 @@ import re
 from typing import TYPE_CHECKING
 
 from attrs import Attribute, evolve, field, frozen
-from attrs.validators import instance_of
 
 from mailtlspolicy.mx import Kind, NextHop
+from mailtlspolicy.validators import instance_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,9 @@ _MAILBOX = re.compile(
 
 
 _LINE = re.compile(rb"[^\r\n]+")
+MAX_HEADER = 256 * 1024  # octets in which a signature is looked for: signers put it on top, servers their fields above
+# A header section in which some line begins the field, whatever ends the lines: they are sent as CRLF
+_BEARS_SIGNATURE = re.compile(rb"(?:[^\r\n]+(?:\r\n|\r|\n))*?DKIM-Signature[ \t]*:", re.IGNORECASE)
 
 
 def _recipients(value: Iterable[str]) -> tuple[str, ...]:
@@ -50,12 +53,15 @@ class Message:
             allows goes out as it is, and many servers refuse or break it; see `longest_line`.
         requiretls: TLS and authentication are required all along the way (RFC 8689 section 4.2.1).
         tls_report: it is a report of RFC 8460, delivered in spite of whatever TLS fails at, also where the operator is
-            stricter (section 3), and not counted in the next one. `tlsrpt.ReportMail.signed` makes such messages.
+            stricter (section 3), and not counted in the next one. Such a message bears a DKIM signature, which is
+            not verified here; `tlsrpt.ReportMail.signed` makes them.
         tls_optional: the message bears "TLS-Required: No" (section 4.2.2); void beside `requiretls` (section 4.1). True
             of a report.
 
     Raises:
-        ValueError: a mailbox is none, is too long or is given twice, there is no recipient, or a report requires TLS.
+        ValueError: a mailbox is none, is too long or is given twice, there is no recipient, or a report requires TLS or
+            bears no header field DKIM-Signature (RFC 8460 section 3).
+        TypeError: a field is of another type; the text never holds the content.
     """
 
     sender: str = field()
@@ -85,6 +91,8 @@ class Message:
     def __attrs_post_init__(self) -> None:
         if self.tls_report and (self.requiretls or not self.tls_optional):
             raise ValueError("a TLS report is delivered without TLS too (RFC 8460 section 3)")
+        if self.tls_report and _BEARS_SIGNATURE.match(self.content[:MAX_HEADER]) is None:
+            raise ValueError("a TLS report bears a DKIM signature (RFC 8460 section 3): see tlsrpt.ReportMail.signed")
 
     @property
     def next_hop(self) -> NextHop:

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from attrs.validators import instance_of
 
 from mailtlspolicy.delivery.transitions import Result
 from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.plan_values import Plan
 from mailtlspolicy.times import in_utc
+from mailtlspolicy.validators import instance_of
 from mailtlspolicy.verdict import ResultType, Verdict
 from mailtlspolicy.words import Word
 
