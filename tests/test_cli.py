@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import signal
 import sqlite3
 import ssl
 import subprocess
@@ -18,7 +20,9 @@ import pytest
 
 from mailtlspolicy import World, cli
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure
+from mailtlspolicy.sts.refresh import RefreshReport
 from mailtlspolicy.tlsrpt.reading import MAX_MAIL, read_report, read_report_mail
+from mailtlspolicy.world import WorldEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1074,3 +1078,30 @@ def test_a_hostile_report_can_not_play_with_the_terminal(run: Any, tmp_path: Pat
     assert "\\x1b[2J\\u202e.json" in out
     status, out, _ = run("report", path, "--json")
     assert (status, out.isascii(), json.loads(out)["reports"][0]["report"]["report-id"]) == (0, True, HOSTILE)
+
+
+def test_an_interrupt_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
+    pipe = tmp_path / "world.json"
+    os.mkfifo(pipe)
+    script = (  # a test runner in the background has it ignored, and that is inherited
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from mailtlspolicy.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "plan", "client.test", "--world", str(pipe)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        pipe.open("wb"),  # which waits until the command reads
+    ):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (cli.INTERRUPTED, b"", b"")
+
+
+def test_a_refresh_that_is_interrupted_ends_its_line(monkeypatch: pytest.MonkeyPatch, world: Path, run: Any) -> None:
+    def refresh(self: object, progress: Callable[[RefreshReport], None]) -> RefreshReport:
+        progress(RefreshReport(refreshed=("a.test",)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorldEngine, "refresh", refresh)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert run("refresh", "--world", world) == (cli.INTERRUPTED, "", "\rrefreshed 1, failed 0, dropped 0\n")

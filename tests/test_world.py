@@ -902,3 +902,38 @@ def test_the_tour_has_one_of_each_kind_of_decision() -> None:
     reasons = {str(plan.undeliverable.reason) for plan in plans if plan.undeliverable is not None}
     assert {"null-mx", "no-hosts"} <= reasons
     assert {plan.mx_secure for plan in plans} >= {True, False}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"now": "2026-01-01T00:00:00Z", "now": "2027-01-01T00:00:00Z"}',
+        '{"zones": {"a.test": {}, "a.test": {"security": "bogus"}}}',
+        '{"cache": {"a.test": {"id": "1", "id": "2"}}}',
+        '{"servers": {"192.0.2.1": {"25": {"tls": {"replies": {"MAIL": 250, "MAIL": 550}}}}}}',
+    ],
+)
+def test_a_member_is_given_once(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "world.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is given twice"):
+        World.load(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"servers": {"2001:db8::1": {"25": {}}, "2001:DB8::1": {"25": {"connect": "refused"}}}},
+        {"servers": {"192.0.2.1": {"25": {}, "025": {}}}},
+        {"servers": {"192.0.2.1": {"25": {"by_sni": {"mx.test": [], "MX.test.": []}}}}},
+        {
+            "failures": [
+                {"name": "a.test", "type": "MX", "kind": "bogus"},
+                {"name": "A.test.", "type": "MX", "kind": "timeout"},
+            ]
+        },
+    ],
+)
+def test_nothing_is_given_twice_in_two_spellings(data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is given twice"):
+        World.from_json(data)

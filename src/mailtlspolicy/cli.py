@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mailtlspolicy.sts.refresh import RefreshReport
 
 OK, NO, MISUSE = 0, 1, 2  # exit statuses: a deliverable plan, delivery or passing check; no; misuse
+INTERRUPTED = 130  # as shells tell of a program that SIGINT ended: 128 and the signal's number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough
         sys.stderr.close()
         return NO
+    except KeyboardInterrupt:  # whoever pressed the key knows
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"mailtlspolicy: {error}", file=sys.stderr)
         return MISUSE
@@ -348,9 +351,11 @@ def _refresh(arguments: argparse.Namespace) -> int:
         print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     watched = sys.stderr.isatty()
-    report = _engine(arguments).refresh(progress=progress if watched else None)
-    if done:
-        print(file=sys.stderr)
+    try:
+        report = _engine(arguments).refresh(progress=progress if watched else None)
+    finally:
+        if done:
+            print(file=sys.stderr)
     _print(arguments, report.to_json(), refresh_text(report))
     return NO if report.failed or report.store_failures else OK
 

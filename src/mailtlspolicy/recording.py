@@ -185,11 +185,11 @@ class Recorder:
         if self._store_failures:
             raise ValueError(f"the policy store failed: {self._store_failures[0].detail}")
         answers = [answer for answer in self._answers if isinstance(answer, Answer)]
-        failures = [answer for answer in self._answers if isinstance(answer, LookupFailure)]
+        failures = {answer.question: answer for answer in self._answers if isinstance(answer, LookupFailure)}
         return {
             "now": now.isoformat(),
             "zones": _zones(answers),
-            "failures": [_failure(failure) for failure in failures],
+            "failures": [_failure(failure) for failure in failures.values()],
             "https": self._https,
             "cache": {domain: entry.to_json() for domain, entry in self._cache.items()},
             "trust": [f"pem:{certificate_to_pem(anchor)}" for anchor in self._anchors()],

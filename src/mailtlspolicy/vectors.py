@@ -20,7 +20,7 @@ from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Refusal, parse_policy, parse_record
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.tlsrpt import reading
-from mailtlspolicy.world import World, read_time
+from mailtlspolicy.world import World, read_json, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,7 +61,7 @@ def load(paths: Iterable[Path]) -> Iterator[Vector]:
     for path in paths:
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
         for file in files:
-            data = json.loads(file.read_text("utf-8"))
+            data = read_json(file.read_text("utf-8"))
             if not isinstance(data, dict) or not isinstance(data.get("vectors"), list):
                 if path.is_dir():
                     continue  # the schema stands among them

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from mailtlspolicy.fetching import Response
     from mailtlspolicy.sts.effects import Fetch
 
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 DEFAULT_TTL = 3600  # seconds; of records that give none, and of denials
@@ -341,10 +342,13 @@ class StaticServer:
             injected=bool(_text(server.get("behind_starttls", ""), f"behind_starttls of {where}")),
             handshake=starttls != "fail",
             shown=Secured(_certificates(server.get("chain", []), f"the chain of {where}", base)),
-            by_sni={
-                canonical(name): Secured(_certificates(chain, f"{where} for {name}", base))
-                for name, chain in by_sni.items()
-            },
+            by_sni=_once(
+                (
+                    (canonical(name), Secured(_certificates(chain, f"{where} for {name}", base)))
+                    for name, chain in by_sni.items()
+                ),
+                f"by_sni of {where}",
+            ),
             sni=frozenset(wanted),
         )
 
@@ -520,17 +524,18 @@ class World:
         """
         _object(data, "a world", _KEYS)
         folder = None if base is None else Path(base)
-        failures = (_read_failure(failure) for failure in _list(data.get("failures", []), "failures"))
-        servers = {
-            (canonical_address(address), _port(port)): StaticServer.from_json(server, f"{address}:{port}", folder)
+        servers = (
+            ((canonical_address(address), _port(port)), StaticServer.from_json(server, f"{address}:{port}", folder))
             for address, ports in _object(data.get("servers", {}), "servers").items()
             for port, server in _object(ports, f"the server {address}").items()
-        }
+        )
         return cls(
             data,
             read_time(data["now"]) if "now" in data else None,
-            StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), dict(failures)),
-            StaticConnector(servers, tuple(map(canonical_address, _texts(data.get("source", []), "source")))),
+            StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), _read_failures(data)),
+            StaticConnector(
+                _once(servers, "servers"), tuple(map(canonical_address, _texts(data.get("source", []), "source")))
+            ),
             StaticFetcher(_read_by_name(data, "https", _read_policy_host)),
             _read_by_name(data, "cache", _read_entry),
             TrustStore(_certificates(data.get("trust", []), "trust", folder)),
@@ -544,16 +549,12 @@ class World:
             OSError: the file can not be read.
             ValueError: it does not hold a world.
         """
-        try:
-            data = json.loads(Path(path).read_text("utf-8"))
-        except RecursionError:
-            raise ValueError(f"{path} is nested too deep for a world") from None
-        return cls.from_json(data, Path(path).parent)
+        return cls.from_json(read_json(Path(path).read_text("utf-8")), Path(path).parent)
 
     @classmethod
     def tour(cls) -> World:
         """The built-in world: one domain for each kind of decision."""
-        return cls.from_json(json.loads(resources.files("mailtlspolicy").joinpath("tour.json").read_text("utf-8")))
+        return cls.from_json(read_json(resources.files("mailtlspolicy").joinpath("tour.json").read_text("utf-8")))
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that the world was made from."""
@@ -579,6 +580,32 @@ class World:
         if self.now is None:
             raise AssertionError("a world without a time has the system's clock")
         return self.now
+
+
+def read_json(text: str) -> Any:
+    """Read JSON that somebody has written by hand.
+
+    Raises:
+        ValueError: it is none, is nested too deep, or has a member twice, of which one would be lost without a word.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_members)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return _once(pairs, "an object")
+
+
+def _once(pairs: Iterable[tuple[_K, _T]], where: str) -> dict[_K, _T]:
+    """A dictionary in which no key was given before, in whatever spelling."""
+    found: dict[_K, _T] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{where}: {key!r:.80} is given twice")
+        found[key] = value
+    return found
 
 
 def _object(value: Any, where: str, keys: Set[str] | None = None) -> Mapping[str, Any]:
@@ -670,6 +697,10 @@ def _read_zones(data: Mapping[str, Any]) -> dict[str, Zone]:
                 cuts[above].append(origin)
                 break
     return {origin: Zone.from_json(text, data[text], cuts[origin]) for text, origin in origins.items()}
+
+
+def _read_failures(data: Mapping[str, Any]) -> dict[tuple[str, str], FailureKind]:
+    return _once(map(_read_failure, _list(data.get("failures", []), "failures")), "failures")
 
 
 def _read_failure(data: Any) -> tuple[tuple[str, str], FailureKind]:
