@@ -219,3 +219,12 @@ if __name__ == "__main__":
             ),
             "utf-8",
         )
+
+
+def test_the_source_distribution_is_what_lies_at_the_top() -> None:
+    """A pattern that is not anchored takes folders of the same name too, wherever somebody has one."""
+    included = re.search(r"targets\.sdist\]\ninclude = (\[.*\])", (TOP / "pyproject.toml").read_text("utf-8"))
+    assert included is not None
+    for pattern in json.loads(included[1]):
+        assert pattern.startswith("/")
+        assert (TOP / pattern[1:]).exists()
