@@ -28,6 +28,7 @@ from mailtlspolicy.delivery.session import (
 )
 from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType
 from mailtlspolicy.fetching import Response
+from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.recording import Recorder
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts.effects import Fetch, StoreFailure
@@ -59,6 +60,7 @@ def engine(recorder: Recorder, config: Config) -> Engine:
         fetcher=recorder,
         store=recorder,
         connector=recorder,
+        trust=TrustStore(),
         shuffle=lambda _: None,
         clock=lambda: NOW,
         config=config,

@@ -18,6 +18,7 @@ from mailtlspolicy.effects import Answer, Lookup, RecordType
 from mailtlspolicy.engine import keep_order
 from mailtlspolicy.fetching import AsyncResponse, Response, fetch_whole, fetch_whole_async
 from mailtlspolicy.mx import Undeliverable
+from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.plan import plan
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts import Entry, StsFailure
@@ -610,6 +611,34 @@ def test_a_function_that_switches_mta_sts_on_needs_a_fetcher_when_it_does() -> N
         engine.plan("c.test", NOW)
     with pytest.raises(ValueError, match="fetcher"):
         asyncio.run(AsyncEngine(AsyncParts(PUBLISHED), config=config).plan("c.test", NOW))
+
+
+def test_an_engine_that_connects_needs_trust_anchors_where_mta_sts_is_on() -> None:
+    """What an `enforce` policy demands could not be found out at the first domain with one (RFC 8461 section 4.2)."""
+    parts: dict[str, Any] = {"fetcher": PUBLISHED.fetcher, "connector": PUBLISHED.connector}
+
+    def synchronous(**given: Any) -> Engine:
+        return Engine(PUBLISHED.resolver, **given)
+
+    def asynchronous(**given: Any) -> AsyncEngine:
+        return AsyncEngine(AsyncParts(PUBLISHED), **given)
+
+    for make in (synchronous, asynchronous):
+        with pytest.raises(ValueError, match="trust anchors"):
+            make(**parts)
+        for sound in ({"trust": TrustStore()}, {"config": Config(sts="off")}, {"connector": None}):
+            assert make(**{**parts, **sound})
+
+
+def test_a_function_that_switches_mta_sts_on_needs_trust_anchors_when_it_does() -> None:
+    def config(next_hop: NextHop) -> Config:
+        return Config(sts="on" if next_hop.name == "c.test" else "off")
+
+    engine = Engine(PUBLISHED.resolver, fetcher=PUBLISHED.fetcher, connector=PUBLISHED.connector, config=config)
+    assert engine.plan("mx.c.test", NOW).sts is None
+    for asked in (engine.plan, engine.check):
+        with pytest.raises(ValueError, match="trust anchors"):
+            asked("c.test", NOW)
 
 
 def test_switched_off_mta_sts_asks_nothing_and_needs_nothing() -> None:

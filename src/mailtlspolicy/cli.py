@@ -271,7 +271,12 @@ def _recorded(arguments: argparse.Namespace, *, connects: bool) -> tuple[Engine,
     recorder = Recorder(engine.resolver, engine.fetcher, engine.store, engine.connector, engine.trust)
     now = engine.clock()
     recorded = evolve(
-        engine, resolver=recorder, fetcher=recorder, store=recorder, connector=recorder, clock=lambda: now
+        engine,
+        resolver=recorder,
+        fetcher=recorder,
+        store=recorder,
+        connector=None if engine.connector is None else recorder,
+        clock=lambda: now,
     )
     return recorded, recorder
 

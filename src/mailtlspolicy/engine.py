@@ -169,11 +169,16 @@ class _Core:
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.config, Config):
-            self._require_fetcher(self.config)
+            self._require_parts(self.config)
 
-    def _require_fetcher(self, config: Config) -> None:
-        if config.sts is Sts.ON and self.fetcher is None:
+    def _require_parts(self, config: Config) -> None:
+        """What a policy demands has to be possible, before the first domain that has one is met in the field."""
+        if config.sts is Sts.OFF:
+            return
+        if self.fetcher is None:
             raise ValueError("MTA-STS is on and needs a fetcher; set sts to off to do without")
+        if self.connector is not None and self.trust is None:
+            raise ValueError("MTA-STS is on, and to connect takes trust anchors: give trust, or set sts to off")
 
     def verify(self, host: HostPlan | SkippedHost, chain: Sequence[bytes], now: datetime | None = None) -> Verdict:
         """What the certificates that a host presented amount to, under the configuration that the plan was made with.
@@ -218,7 +223,7 @@ class _Core:
         config = self.config if isinstance(self.config, Config) else self.config(route)
         if not isinstance(config, Config):
             raise TypeError(f"the function of the next-hop returns a Config, not {type(config).__name__}")
-        self._require_fetcher(config)
+        self._require_parts(config)
         return config
 
     def _plan(self, next_hop: str | NextHop, *, requiretls: bool, tls_optional: bool) -> Program[Plan]:
@@ -294,7 +299,8 @@ class Engine(_Core):
         fetcher: fetches MTA-STS policies; without one `config` has to switch MTA-STS off.
         store: keeps them; in memory by default.
         connector: holds SMTP sessions; only `check` and `deliver` need one.
-        trust: PKIX trust anchors. Without them a PKIX duty fails, and `deliver` refuses a plan that has one.
+        trust: PKIX trust anchors, which an engine with a connector has to have unless `config` switches MTA-STS off.
+            Without them a PKIX duty fails in `verify`, and `deliver` refuses a plan that has one (RFC 8689).
         shuffle: puts a list of hosts of equal preference into random order, in place (RFC 5321 section 5.1);
             `random.shuffle` by default.
         clock: returns the aware current time; the system's by default.
@@ -326,7 +332,8 @@ class Engine(_Core):
             tls_optional: the mail bears "TLS-Required: No" (section 4.2.2); void beside `requiretls`.
 
         Raises:
-            ValueError: the next-hop is malformed, `now` is naive, or MTA-STS is on and there is no fetcher.
+            ValueError: the next-hop is malformed, `now` is naive, or MTA-STS is on and there is no fetcher, or a
+                connector and no trust store.
         """
         return self._run(self._plan(next_hop, requiretls=requiretls, tls_optional=tls_optional), now)
 

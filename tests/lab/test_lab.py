@@ -22,6 +22,7 @@ from mailtlspolicy import AsyncEngine, Config
 from mailtlspolicy.adapters.dns import AsyncDnsResolver
 from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
+from mailtlspolicy.adapters.tls import system_trust_store
 from mailtlspolicy.cli import main
 from tests.lab import finger
 from tests.lab.lab import NAME_SERVER, OBLIVIOUS_RESOLVER, RESOLVER, TACITURN_RESOLVER
@@ -230,6 +231,7 @@ def test_the_asynchronous_engine_gives_the_same_answers(lab: Lab, capsys: Captur
                 resolver,
                 fetcher=AsyncHttpsFetcher(resolver),
                 connector=AsyncSmtpConnector(),
+                trust=system_trust_store(),
                 shuffle=lambda _: None,
                 config=config,
             )
