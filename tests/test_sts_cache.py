@@ -290,7 +290,8 @@ def test_failed_fetches_never_replace_a_policy_whatever_the_clock_of_their_write
 @EXAMPLES
 def test_an_entry_is_its_json_and_its_pickle(entry: Entry) -> None:
     data = json.loads(json.dumps(entry.to_json()))
-    assert set(data) == {"id", "fetched", "policy", "checked", "used", "failed", "failures"}
+    assert set(data) == {"version", "id", "fetched", "policy", "checked", "used", "failed", "failures", "ended"}
+    assert data["version"] == 1
     again = Entry.from_json(data)
     assert again == entry
     assert again.to_json() == data
@@ -338,7 +339,7 @@ def test_what_is_no_object_is_refused(data: Any) -> None:
         Entry.from_json(data)
 
 
-@pytest.mark.parametrize("key", ["policy", *TIMES, "id", "failed", "failures"])
+@pytest.mark.parametrize("key", ["policy", *TIMES, "id", "failed", "failures", "ended", "version"])
 @pytest.mark.parametrize("value", [0, 1.5, True, -1, "", "x", "\ud800", ["x"], {"x": 1}, [None], [[]]], ids=repr)
 def test_a_value_of_the_wrong_kind_is_refused(key: str, value: Any) -> None:
     if key == "id" and isinstance(value, str):
@@ -421,3 +422,51 @@ def test_what_can_be_no_id_is_not_read_as_one(policy_id: str) -> None:
         Entry.from_json(data | {"id": policy_id})
     with pytest.raises(ValueError, match="is no id"):
         FailedFetch.from_json({"id": policy_id, "at": NOW.isoformat(), "failure": "fetch-error"})
+
+
+# --- what other versions write
+
+
+def test_an_entry_of_the_first_version_is_read() -> None:  # it had neither "version" nor "ended"
+    data = {key: value for key, value in WHOLE.items() if key not in {"version", "ended"}}
+    assert Entry.from_json(data) == Entry.from_json(WHOLE)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+def test_an_entry_of_another_version_is_refused(version: Any) -> None:
+    with pytest.raises(ValueError, match="version"):
+        Entry.from_json(WHOLE | {"version": version})
+
+
+LATER = {"colour": "blue", "nested": {"a": [1, None, "\u20ac"]}}
+
+
+def test_members_that_a_later_version_added_survive_whatever_is_written() -> None:
+    entry = Entry.from_json(WHOLE | LATER)
+    assert Entry.from_json(entry.to_json()) == entry
+    hash(entry)
+    written = (
+        entry,
+        entry.with_failure("3", NOW, StsFailure.DNS_ERROR),
+        entry.with_policy("3", POLICIES[1], NOW + TICK),
+        evolve(entry, used=NOW + TICK),
+        merge(entry, Entry.from_json(WHOLE)),
+        merge(entry, Entry.of("3", POLICIES[1], NOW + TICK)),  # by a sender that found nothing when it looked
+        merge(entry, Entry.of("3", POLICIES[1], NOW - TICK)),
+        merge(Entry.from_json(WHOLE), entry),
+        merge(evolve(entry, policy=None, fetched=None), Entry.of("3", POLICIES[1], NOW)),
+    )
+    for each in written:
+        assert {key: each.to_json().get(key) for key in LATER} == LATER
+    newer = merge(entry, Entry.from_json(WHOLE | {"colour": "red"}))
+    assert newer.to_json()["colour"] == "red"
+
+
+def test_the_note_of_the_writer_stands() -> None:
+    old, new = Entry.of("1", POLICIES[0], NOW), Entry.of("2", POLICIES[1], NOW + TICK)
+    noted = evolve(old, ended=NOW)
+    assert merge(old, noted).ended == NOW
+    assert merge(noted, old).ended is None
+    assert merge(new, noted).ended == NOW
+    assert merge(noted, new).ended is None
+    assert noted.with_policy("3", POLICIES[1], NOW).ended is None

@@ -21,8 +21,10 @@ from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, Pol
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode
 from mailtlspolicy.sts.refresh import (
     DISUSE,
+    GRACE,
     INTERVAL,
     MAX_PAUSE,
+    MAX_UNCHECKED,
     RefreshReport,
     next_refresh,
     plan_refresh,
@@ -50,7 +52,8 @@ def entry_of(age: timedelta = DAY, *, mode: str = "enforce", max_age: int = MONT
 
 
 def test_the_limits_are_these() -> None:
-    assert (INTERVAL, MAX_PAUSE, DISUSE) == (DAY, DAY / 4, 60 * DAY)
+    assert (INTERVAL, MAX_PAUSE, DISUSE, MAX_UNCHECKED) == (DAY, DAY / 4, 60 * DAY, 90 * DAY)
+    assert DAY / 24 == GRACE
     assert fields(AsyncEngine).refreshed_at_once.default == 16
 
 
@@ -153,7 +156,60 @@ def test_what_is_due_and_what_is_dropped_at_their_boundaries() -> None:
     }
     plan = plan_refresh(entries.items(), NOW)
     assert plan.due == (("old.test", old), ("last.test", last), ("just.test", just))
-    assert plan.drop == (("gone.test", gone), ("forgotten.test", evolve(failed, used=NOW - DISUSE)))
+    forgotten = evolve(failed, used=NOW - DISUSE)
+    assert plan.drop == ()
+    assert plan.note == (
+        ("gone.test", evolve(gone, ended=NOW, checked=NOW)),
+        ("forgotten.test", evolve(forgotten, ended=NOW)),
+    )
+    plan = plan_refresh(plan.note, NOW + GRACE - TICK)
+    assert (plan.drop, plan.note) == ((), ())
+    gone = evolve(gone, ended=NOW)
+    assert plan_refresh([("gone.test", gone)], NOW + GRACE).drop == (("gone.test", gone),)
+    before, gone = NOW - TICK, evolve(gone, used=NOW - DISUSE - TICK)  # the note is of a clock since put back
+    assert plan_refresh([("gone.test", gone)], before).note == (
+        ("gone.test", evolve(gone, ended=before, checked=before)),
+    )
+
+
+def test_an_entry_in_force_loses_its_note() -> None:  # it was made by a clock that ran ahead
+    for unused in (timedelta(), DISUSE):
+        entry = evolve(entry_of(timedelta()), used=NOW - unused)
+        noted = evolve(entry, ended=NOW + timedelta(days=400))
+        plan = plan_refresh([("c.test", noted)], NOW)
+        assert (plan.due, plan.drop, plan.note) == ((), (), (("c.test", evolve(entry, checked=NOW)),))
+    noted = evolve(entry_of(DAY), ended=NOW - DAY)
+    assert plan_refresh([("c.test", noted)], NOW).due == (("c.test", entry_of(DAY)),)
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_clock_far_ahead_of_all_that_is_known_neither_notes_nor_drops(*, noted: bool) -> None:
+    gone = entry_of(timedelta(days=365), max_age=86_400, unused=timedelta(days=365))
+    last = gone.checked
+    gone = evolve(gone, ended=last + DAY if noted else None)
+    plan = plan_refresh([("c.test", gone)], last + MAX_UNCHECKED)
+    assert (len(plan.note) + len(plan.drop), plan.withheld) == (1, ())
+    plan = plan_refresh([("c.test", gone)], last + MAX_UNCHECKED + TICK)
+    assert (plan.note, plan.drop, plan.withheld) == ((), (), ("c.test",))
+    looked = last + 2 * TICK  # at another entry, on this page or on one before
+    assert plan_refresh([("c.test", gone)], looked + MAX_UNCHECKED, looked).withheld == ()
+    plan = plan_refresh([("c.test", gone), ("d.test", evolve(entry_of(timedelta()), checked=NOW))], NOW)
+    assert (len(plan.note) + len(plan.drop), plan.withheld) == (1, ())
+
+
+def test_one_refresh_under_a_clock_that_runs_ahead_loses_no_policy() -> None:
+    there = World.from_json({"now": NOW.isoformat()})
+    for ahead in (timedelta(days=61), timedelta(days=80), timedelta(days=1800)):
+        store = MemoryStore({"c.test": entry_of(timedelta(), max_age=86_400)})
+        engine = evolve(there.engine(), store=store)
+        report = engine.refresh(NOW + ahead)
+        assert report.dropped == ()
+        assert bool(report.store_failures) == (ahead > MAX_UNCHECKED)
+        assert engine.refresh(NOW + TICK).dropped == ()
+        kept = store.load("c.test")
+        assert kept is not None
+        assert kept.policy_in_force(NOW) is not None
+        assert kept.ended is None
 
 
 def test_an_entry_is_due_from_the_moment_of_its_next_refresh() -> None:
@@ -207,12 +263,12 @@ def many(count: int) -> World:
 
 
 def cached(count: int) -> dict[str, Entry]:
-    """Entries of those domains: every third expired long ago and unused, every eleventh fetched just now."""
+    """Entries of those domains: every third expired long ago, unused and found so, every eleventh fetched just now."""
     entries = {}
     for number in range(count):
         entry = entry_of(timedelta(days=2))
         if number % 3 == 0:
-            entry = entry_of(timedelta(days=90), unused=timedelta(days=61))
+            entry = evolve(entry_of(timedelta(days=90), unused=timedelta(days=61)), ended=NOW - GRACE)
         elif number % 11 == 0:
             entry = entry_of(timedelta(minutes=1))
         entries[f"d{number:04}.test"] = entry
@@ -435,10 +491,11 @@ def test_what_was_written_meanwhile_is_neither_dropped_nor_overwritten() -> None
             return page
 
     there = world("v=STSv1; id=1;")
-    store = Busy({"c.test": entry_of(), "d.test": entry_of(timedelta(days=90), unused=timedelta(days=90))})
+    gone = entry_of(timedelta(days=90), unused=timedelta(days=90))
+    store = Busy({"c.test": entry_of(), "d.test": gone, "e.test": evolve(gone, ended=NOW - DAY)})
     report = evolve(there.engine(), store=store).refresh()
     assert [bad.domain for bad in report.failed] == ["c.test"]
-    for name in ("c.test", "d.test"):
+    for name in ("c.test", "d.test", "e.test"):
         entry = store.load(name)
         assert entry is not None
         assert (entry.policy, entry.fetched) == (newer.policy, newer.fetched)

@@ -88,6 +88,8 @@ _FULL = Entry(
         for number in range(MAX_FAILED)
     ),
     failures=2**40,
+    ended=_START + timedelta(days=3),
+    unknown=(("later", '{"version": [null, 2, "\\u20ac"]}'),),  # of a later version of this library
 )
 _FAILED = Entry(checked=_START, used=_START).with_failure("1", _START, StsFailure.WEBPKI_INVALID)
 _ENTRIES = (
@@ -189,6 +191,9 @@ def a_store_merges(open_store: OpenStore) -> None:
         ("a use is noted", older, touched, older.policy),
         ("an older note of a use is not", touched, older, older.policy),
         ("the same entry changes nothing", older, older, older.policy),
+        ("a note that it has ended is the writer's", older, evolve(older, ended=_START), older.policy),
+        ("so is that it has not", evolve(older, ended=_START), older, older.policy),
+        ("what a later version added stays", evolve(older, unknown=_FULL.unknown), newer, newer.policy),
     )
     for number, (what, first, second, policy) in enumerate(cases):
         domain = f"m{number}.test"
@@ -208,6 +213,7 @@ def a_drop_removes_the_entry_given_alone(open_store: OpenStore) -> None:
         Entry.of("1", _NONE, _START),
         Entry.of("1", _ENFORCE, _START + timedelta(microseconds=1)),
         evolve(entry, used=_START + timedelta(hours=1)),
+        evolve(entry, ended=_START),
         entry.with_failure("2", _START, StsFailure.FETCH_ERROR),
         _FAILED,
     )

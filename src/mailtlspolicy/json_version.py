@@ -12,5 +12,5 @@ VERSION = 1
 
 def require_version(data: Mapping[str, Any]) -> None:
     """Raise `ValueError` where a JSON form is of a version that this library can not read."""
-    if data["version"] != VERSION:
+    if isinstance(data["version"], bool) or data["version"] != VERSION:
         raise ValueError(f"version {data['version']!r} of a JSON form can not be read, only {VERSION}")

@@ -191,7 +191,7 @@ class Recorder:
             "zones": _zones(answers),
             "failures": [_failure(failure) for failure in failures.values()],
             "https": self._https,
-            "cache": {domain: entry.to_json() for domain, entry in self._cache.items()},
+            "cache": {domain: evolve(entry, unknown=()).to_json() for domain, entry in self._cache.items()},
             "trust": [f"pem:{certificate_to_pem(anchor)}" for anchor in self._anchors()],
             "servers": self._servers,
         }

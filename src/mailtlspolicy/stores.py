@@ -7,6 +7,9 @@ A store maps policy domains to entries. Its rules, which `mailtlspolicy.conforma
 - An unreadable entry is replaced by one with a policy only, never by failed fetches (`merge_octets`).
 - `drop` removes the entry given and no other.
 - A failure is returned, never raised.
+
+An entry is kept as JSON with a version, and members that a later version added survive a write: senders of several
+versions may share a store.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ _REPORT = b"DKIM-Signature: v=1; d=sender.example\r\n" + _CONTENT  # reports bea
 _KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers", "source"}
 _ZONE_KEYS = {"security", "records", "denial_ttl"}
 _HTTPS_KEYS = {"status", "content_type", "body", "certificate", "error", "location"}
-_CACHE_KEYS = {"id", "fetched", "policy", "checked", "used", "failed", "failures"}
+_CACHE_KEYS = {"version", "id", "fetched", "policy", "checked", "used", "failed", "failures", "ended"}
 _FAILED_KEYS = {"id", "at", "failure"}
 _CERTIFICATES = {
     "valid": None,

@@ -20,12 +20,14 @@ True
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve, frozen
 
+from mailtlspolicy.json_version import VERSION, require_version
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from mailtlspolicy.sts.record import is_id
 from mailtlspolicy.times import from_iso, in_utc, later
@@ -86,6 +88,10 @@ class Entry:
         used: when a delivery last asked, to an hour.
         failed: the fetches that failed since, the latest of each id.
         failures: how many failed in a row.
+        ended: when a refresh found the entry disused and out of force, in UTC; None where none has, since it was in
+            force.
+        unknown: members of the JSON form that a later version of this library added, each with its value as JSON.
+            They are kept, since several versions may share a store.
     """
 
     policy: Policy | None = None
@@ -95,6 +101,8 @@ class Entry:
     used: datetime
     failed: tuple[FailedFetch, ...] = ()
     failures: int = 0
+    ended: datetime | None = None
+    unknown: tuple[tuple[str, str], ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if (self.policy is None) != (self.fetched is None):
@@ -146,7 +154,8 @@ class Entry:
         What failed less than five minutes ago for another id stays known: the back-off is per id.
         """
         others = (failed for failed in self.failed if failed.id != policy_id and self.back_off(failed.id, now))
-        return evolve(Entry.of(policy_id, policy, now), used=self.used, failed=tuple(others))
+        fresh = Entry.of(policy_id, policy, now)
+        return evolve(fresh, used=self.used, failed=tuple(others), unknown=self.unknown)
 
     def with_failure(self, policy_id: str | None, now: datetime, failure: StsFailure) -> Entry:
         """The entry after a failed fetch: what was known stays (RFC 8461 section 3.3)."""
@@ -156,7 +165,8 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, which stores keep and worlds hold under "cache"."""
-        return {
+        return {name: json.loads(value) for name, value in self.unknown} | {
+            "version": VERSION,
             "id": self.id,
             "fetched": None if self.fetched is None else self.fetched.isoformat(),
             "policy": None if self.policy is None else self.policy.text,
@@ -164,17 +174,20 @@ class Entry:
             "used": self.used.isoformat(),
             "failed": [failed.to_json() for failed in self.failed],
             "failures": self.failures,
+            "ended": None if self.ended is None else self.ended.isoformat(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
-        """Read what `to_json` wrote, or "id", "fetched" and "policy" alone.
+        """Read what `to_json` wrote, here or in an earlier version, or "id", "fetched" and "policy" alone.
 
         Raises:
             KeyError, TypeError, ValueError: the object is no entry, or its policy is none by RFC 8461 section 3.2.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("failed", []), list):
             raise TypeError("an entry is an object, and what failed a list in it")
+        if "version" in data:  # which the first entries ever written lack
+            require_version(data)
         policy = None if data.get("policy") is None else policy_from_json(data["policy"])
         fetched = None if policy is None else _time(data["fetched"])
         failed = tuple(FailedFetch.from_json(item) for item in data.get("failed", ()))
@@ -186,25 +199,44 @@ class Entry:
         failures = data.get("failures", len(failed))
         if not isinstance(failures, int) or isinstance(failures, bool) or failures < 0:
             raise TypeError(f"failures is a number, not {failures!r}")
-        policy_id = _id_or_none(data.get("id"))
         return cls(
-            policy=policy, id=policy_id, fetched=fetched, checked=checked, used=used, failed=failed, failures=failures
+            policy=policy,
+            id=_id_or_none(data.get("id")),
+            fetched=fetched,
+            checked=checked,
+            used=used,
+            failed=failed,
+            failures=failures,
+            ended=None if data.get("ended") is None else _time(data["ended"]),
+            unknown=tuple((name, json.dumps(value)) for name, value in data.items() if name not in _MEMBERS),
         )
+
+
+_MEMBERS = {"version", "id", "fetched", "policy", "checked", "used", "failed", "failures", "ended"}
 
 
 def merge(stored: Entry | None, entry: Entry) -> Entry:
     """What stands in a store after an entry is written over another.
 
     The policy that was fetched later stays. Only one that the writer has just fetched replaces one from the writer's
-    future, where a clock since put back has put it.
+    future, where a clock since put back has put it. `ended` is the writer's; unknown members of both stay.
     """
-    if stored is None or stored.fetched is None:
+    if stored is None:
         return entry
+    unknown = tuple((dict(stored.unknown) | dict(entry.unknown)).items())
+    if stored.fetched is None:
+        return evolve(entry, unknown=unknown)
     is_older = entry.fetched is None or entry.fetched < stored.fetched
     is_fresh = entry.fetched == entry.checked
     is_wrong = stored.fetched > later(entry.checked, MAX_AHEAD)
     kept = stored if is_older and not (is_fresh and is_wrong) else entry
-    return evolve(kept, used=max(stored.used, entry.used), checked=max(stored.checked, entry.checked))
+    return evolve(
+        kept,
+        used=max(stored.used, entry.used),
+        checked=max(stored.checked, entry.checked),
+        ended=entry.ended,
+        unknown=unknown,
+    )
 
 
 def policy_from_json(value: Any) -> Policy:

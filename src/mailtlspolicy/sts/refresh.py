@@ -6,6 +6,8 @@ r"""Refreshing cached policies before they expire, and dropping the disused ones
 - A refresh fetches whatever the TXT record says, so that who blocks the record can not wear a policy out. Success
   counts as a fetch and prolongs; failure changes nothing, and is reported unless the mode is "none".
 - What no delivery asked for in two months is refreshed no more, and dropped when it is no longer in force.
+- A clock that runs ahead drops nothing at once: a refresh notes when it found an entry so, and another one drops it
+  that finds the same an hour later. One to which the whole store looks forgotten does neither, and says so.
 
 >>> from datetime import timezone
 >>> from mailtlspolicy.sts.policy import parse_policy
@@ -23,7 +25,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mailtlspolicy.config import Sts
 from mailtlspolicy.effects import Effect, Now, ask, in_turn
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 INTERVAL = timedelta(days=1)  # RFC 8461 section 3.3 suggests once a day
 MAX_PAUSE = timedelta(hours=6)  # so that a policy host that comes back is met the same day
 DISUSE = timedelta(days=60)  # twice what a monthly newsletter needs
+GRACE = timedelta(hours=1)  # between the note and the drop: a dozen refreshes, time for a clock to be put right
+# How long nobody may have looked at any entry, by the clock of a refresh that drops: a month beyond `DISUSE`
+MAX_UNCHECKED = timedelta(days=90)
 
 
 @frozen
@@ -54,10 +59,14 @@ class RefreshPlan:
     Attributes:
         due: domains and entries to refresh now.
         drop: domains and entries to remove.
+        note: domains and entries to write, whose `ended` has changed; they were checked now, and not fetched.
+        withheld: domains of entries that are neither noted nor dropped, because the clock can hardly be right.
     """
 
     due: tuple[tuple[str, Entry], ...]
-    drop: tuple[tuple[str, Entry], ...]
+    drop: tuple[tuple[str, Entry], ...] = ()
+    note: tuple[tuple[str, Entry], ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 @frozen
@@ -148,18 +157,36 @@ def next_refresh(domain: str, entry: Entry) -> datetime:
     return due
 
 
-def plan_refresh(entries: Iterable[tuple[str, Entry]], now: datetime) -> RefreshPlan:
-    """Choose what to refresh now and what to drop (RFC 8461 sections 3.3 and 10.2)."""
+def plan_refresh(
+    entries: Iterable[tuple[str, Entry]], now: datetime, last_checked: datetime | None = None
+) -> RefreshPlan:
+    """Choose what to refresh now and what to drop (RFC 8461 sections 3.3 and 10.2).
+
+    Args:
+        entries: domains and entries.
+        now: an aware time in UTC.
+        last_checked: when somebody last looked at any entry, as far as that is known beside these.
+    """
     due: list[tuple[str, Entry]] = []
     drop: list[tuple[str, Entry]] = []
+    note: list[tuple[str, Entry]] = []
     for domain, entry in entries:
+        last_checked = entry.checked if last_checked is None else max(last_checked, entry.checked)
         is_disused = now - entry.used >= DISUSE
-        if entry.policy_in_force(now) is None:
-            if is_disused:
+        if entry.policy_in_force(now) is not None:
+            lives = entry if entry.ended is None else evolve(entry, ended=None)
+            if not is_disused and (next_refresh(domain, entry) <= now or _is_stuck(entry, now)):
+                due.append((domain, lives))
+            elif lives is not entry:
+                note.append((domain, evolve(lives, checked=now)))
+        elif is_disused:
+            if entry.ended is None or entry.ended > now:
+                note.append((domain, evolve(entry, ended=now, checked=now)))
+            elif now - entry.ended >= GRACE:
                 drop.append((domain, entry))
-        elif not is_disused and (next_refresh(domain, entry) <= now or _is_stuck(entry, now)):
-            due.append((domain, entry))
-    return RefreshPlan(tuple(due), tuple(drop))
+    if last_checked is not None and now > later(last_checked, MAX_UNCHECKED):
+        return RefreshPlan(tuple(due), withheld=tuple(domain for domain, _ in (*drop, *note)))
+    return RefreshPlan(tuple(due), tuple(drop), tuple(note))
 
 
 def _is_stuck(entry: Entry, now: datetime) -> bool:
@@ -188,6 +215,7 @@ def refresh(*, at_once: int | None, configure: Callable[[str], Config]) -> Progr
     """
     now = (yield from ask(Now())).wall
     done: list[RefreshReport] = []
+    last_checked: datetime | None = None
     cursor: str | None = ""
     while cursor is not None:
         page = yield from ask(ListPolicies(cursor))
@@ -197,8 +225,11 @@ def refresh(*, at_once: int | None, configure: Callable[[str], Config]) -> Progr
         readable = {domain: entry for domain, entry in page.entries if _is_policy_domain(domain)}
         strange = [domain for domain, _ in page.entries if domain not in readable]  # of another writer's
         done.append(RefreshReport(store_failures=tuple(f"{domain!r:.80} is no policy domain" for domain in strange)))
-        plan = plan_refresh(readable.items(), now)
+        plan = plan_refresh(readable.items(), now, last_checked)
+        last_checked = max(filter(None, [last_checked, *(entry.checked for entry in readable.values())]), default=None)
+        done.append(_clock_doubted(plan.withheld))
         tasks = [_drop(domain, entry) for domain, entry in plan.drop]
+        tasks += [_note(domain, entry) for domain, entry in plan.note]
         tasks += [_refresh(domain, entry, configure) for domain, entry in plan.due]
         tasks += [_heal(domain, bad, configure) for domain, bad in page.failures]
         done += yield from in_turn(map(_told, tasks), at_once)
@@ -274,6 +305,18 @@ def _is_policy_domain(domain: str) -> bool:
 def _drop(domain: str, entry: Entry) -> Program[RefreshReport]:
     bad = yield from ask(DropPolicy(domain, entry))
     return RefreshReport(dropped=(domain,)) if bad is None else _store_failed(domain, bad)
+
+
+def _note(domain: str, entry: Entry) -> Program[RefreshReport]:
+    bad = yield from ask(StorePolicy(domain, entry))
+    return RefreshReport() if bad is None else _store_failed(domain, bad)
+
+
+def _clock_doubted(withheld: tuple[str, ...]) -> RefreshReport:
+    if not withheld:
+        return RefreshReport()
+    fact = f"by this clock nobody has looked at any entry for {MAX_UNCHECKED.days} days: is it right?"
+    return RefreshReport(store_failures=(f"{withheld[0]!r:.80} and {len(withheld) - 1} more are not dropped: {fact}",))
 
 
 def _store_failed(domain: str, bad: StoreFailure) -> RefreshReport:
