@@ -20,6 +20,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,7 +46,7 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import MAX_TTL, Answer, FailureKind, LookupFailure, Mx, RecordType
+from mailtlspolicy.effects import MAX_TTL, Answer, FailureKind, LookupFailure, Moment, Mx, RecordType
 from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.fetching import whole_response
 from mailtlspolicy.mx import SMTP_PORT, Kind, NextHop
@@ -54,13 +56,12 @@ from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.sts.effects import Fetched, FetchFailure, FetchFailureKind
-from mailtlspolicy.times import from_iso
+from mailtlspolicy.times import from_iso, in_utc, later
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Set
-    from datetime import datetime
 
     from mailtlspolicy.delivery.outcome import Outcome
     from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
@@ -80,7 +81,7 @@ _REPORT = b"DKIM-Signature: v=1; d=sender.example\r\n" + _CONTENT  # reports bea
 
 _KEYS = {"version", "now", "zones", "failures", "https", "cache", "trust", "servers", "source"}
 _ZONE_KEYS = {"security", "records", "denial_ttl"}
-_HTTPS_KEYS = {"status", "content_type", "body", "certificate", "error", "location"}
+_HTTPS_KEYS = {"status", "content_type", "body", "certificate", "error", "location", "takes"}
 _CACHE_KEYS = {"version", "id", "fetched", "policy", "checked", "used", "failed", "failures", "ended"}
 _FAILED_KEYS = {"id", "at", "failure"}
 _CERTIFICATES = {
@@ -89,7 +90,11 @@ _CERTIFICATES = {
     "untrusted": FetchFailureKind.CERTIFICATE_NOT_TRUSTED,
     "wrong-name": FetchFailureKind.CERTIFICATE_HOST_MISMATCH,
 }
-_FETCH_ERRORS = {"timeout": FetchFailureKind.TIMEOUT, "refused": FetchFailureKind.CONNECT}
+_FETCH_ERRORS = {
+    "timeout": FetchFailureKind.TIMEOUT,
+    "refused": FetchFailureKind.CONNECT,
+    "local": FetchFailureKind.LOCAL,
+}
 _FAILURE_KEYS = {"name", "type", "kind"}
 _SERVER_KEYS = {
     "connect",
@@ -105,13 +110,33 @@ _SERVER_KEYS = {
     "behind_starttls",
     "extensions",
     "tls",
+    "takes",
 }
 _TLS_KEYS = {"replies", "drop_after", "extensions"}
-_CONNECTS = ("ok", "refused", "timeout")
+_FAILED_CONNECTS = {
+    "refused": SessionFailure(Trouble.UNREACHABLE, "refused"),
+    "timeout": SessionFailure(Trouble.UNREACHABLE, "timeout"),
+    "local": SessionFailure(Trouble.LOCAL, "no descriptor is left"),
+}
+_CONNECTS = ("ok", *_FAILED_CONNECTS)
 _STARTTLS = ("ok", "absent", "refused", "fail")
 _SNI = ("required", "strict")
 _COMMANDS = ("EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", ".")
 _DROPS = ("connect", "EHLO", "STARTTLS", "handshake", "MAIL", "RCPT", "DATA", ".")
+
+
+MAX_TAKES = 10 * 366 * 86_400  # seconds that a part of a world may take: ten years, as much as any policy lives
+
+
+@define
+class Passing:
+    """What has passed of a world's time, in seconds, because its parts take theirs."""
+
+    seconds: int = 0
+
+    def take(self, seconds: int) -> None:
+        """Let time pass."""
+        self.seconds += seconds
 
 
 class ZoneSecurity(Word):
@@ -200,6 +225,8 @@ class StaticResolver:
 
     zones: Mapping[str, Zone]
     failures: Mapping[tuple[str, str], FailureKind]
+    takes: Mapping[tuple[str, str], int] = field(factory=dict)
+    passing: Passing = field(factory=Passing, repr=False, eq=False)
 
     def lookup(self, question: Lookup) -> Answer | LookupFailure:
         """Answer from the zones, following aliases."""
@@ -207,9 +234,10 @@ class StaticResolver:
         aliases: list[str] = []
         first_dname: str | None = None
         while True:
-            failure = self.failures.get((name, question.rdtype)) or self.failures.get((name, "*"))
-            if failure is not None:
-                return LookupFailure(question, failure, f"a failure is listed for {name}")
+            listed = next((key for key in ((name, question.rdtype), (name, "*")) if key in self.failures), None)
+            if listed is not None:
+                self.passing.take(self.takes.get(listed, 0))
+                return LookupFailure(question, self.failures[listed], f"a failure is listed for {name}")
             zone = self._zone(name)
             if zone is None:
                 ttl = min(ttl, DEFAULT_TTL)
@@ -288,6 +316,7 @@ class StaticServer:
         by_sni: the sessions to those that have.
         sni: what ends a handshake by an alert: that there is no server name (`required`), or one without a chain of its
             own (`strict`).
+        takes: seconds that pass until it has answered a connection.
     """
 
     failure: SessionFailure | None
@@ -299,6 +328,7 @@ class StaticServer:
     shown: Secured
     by_sni: Mapping[str, Secured]
     sni: frozenset[str]
+    takes: int
 
     def hands_shake(self, sni: str | None) -> Secured | SessionFailure:
         """The session to this server name, or what ends the handshake."""
@@ -331,7 +361,7 @@ class StaticServer:
         requiretls = _boolean(server.get("requiretls", False), f"requiretls of {where}")
         offered = ["STARTTLS"] if starttls != "absent" else []
         return cls(
-            failure=None if connect == "ok" else SessionFailure(Trouble.UNREACHABLE, connect),
+            failure=_FAILED_CONNECTS.get(connect),
             greeting=lost if drop == "connect" else _reply(server.get("greeting", 220), where),
             clear=Phase(replies, drop, (*offered, *_texts(server.get("extensions", []), f"extensions of {where}"))),
             tls=Phase(
@@ -350,6 +380,7 @@ class StaticServer:
                 f"by_sni of {where}",
             ),
             sni=frozenset(wanted),
+            takes=_takes(server, where),
         )
 
 
@@ -367,12 +398,14 @@ class StaticConnector:
 
     servers: Mapping[tuple[str, int], StaticServer]
     sources: tuple[str, ...] = ()
+    passing: Passing = field(factory=Passing, repr=False, eq=False)
 
     def connect(self, effect: Connect) -> Connected | SessionFailure:
         """The greeting of the server."""
         server = self.servers.get((canonical_address(effect.address), effect.port))
         if server is None:
             return SessionFailure(Trouble.UNREACHABLE, "refused")
+        self.passing.take(server.takes)
         if server.failure is not None:
             return server.failure
         if isinstance(server.greeting, SessionFailure):
@@ -439,15 +472,32 @@ class StaticFetcher:
     """Policy hosts whose responses are given; a `fetching.Fetcher`. What is not listed refuses connections."""
 
     hosts: Mapping[str, Fetched | FetchFailure]
+    takes: Mapping[str, int] = field(factory=dict)
+    passing: Passing = field(factory=Passing, repr=False, eq=False)
 
     def fetch(self, request: Fetch) -> Response | FetchFailure:
         """The response of the policy host."""
+        self.passing.take(self.takes.get(request.policy_host, 0))
         return whole_response(self.hosts.get(request.policy_host, FetchFailure(FetchFailureKind.CONNECT)))
 
 
 @frozen
 class WorldEngine(Engine):
-    """An engine over a static world, in which mail can be sent without doing harm."""
+    """An engine over a static world, in which mail can be sent without doing harm.
+
+    What its parts take passes also where the caller gives the time.
+    """
+
+    def _moments(self, now: datetime | None) -> Callable[[], Moment]:
+        still, began = super()._moments(now), self.elapsed()
+        if now is None:
+            return still
+
+        def moment() -> Moment:
+            elapsed = self.elapsed()
+            return Moment(later(still().wall, timedelta(seconds=elapsed - began)), elapsed)
+
+        return moment
 
     def simulate(
         self,
@@ -532,11 +582,11 @@ class World:
         return cls(
             data,
             read_time(data["now"]) if "now" in data else None,
-            StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), _read_failures(data)),
+            StaticResolver(_read_zones(_object(data.get("zones", {}), "zones")), *_read_failures(data)),
             StaticConnector(
                 _once(servers, "servers"), tuple(map(canonical_address, _texts(data.get("source", []), "source")))
             ),
-            StaticFetcher(_read_by_name(data, "https", _read_policy_host)),
+            StaticFetcher(_read_by_name(data, "https", _read_policy_host), _read_by_name(data, "https", _takes)),
             _read_by_name(data, "cache", _read_entry),
             TrustStore(_certificates(data.get("trust", []), "trust", folder)),
         )
@@ -565,21 +615,22 @@ class World:
 
         It has a policy store of its own, in memory, which starts with what the world has cached.
         """
+        passing = Passing()
         return WorldEngine(
-            self.resolver,
-            fetcher=self.fetcher,
+            evolve(self.resolver, passing=passing),
+            fetcher=evolve(self.fetcher, passing=passing),
             store=MemoryStore(self.cache),
-            connector=self.connector,
+            connector=evolve(self.connector, passing=passing),
             trust=self.trust,
             shuffle=keep_order,
-            clock=None if self.now is None else self._clock,
+            clock=partial(self._clock, passing),
+            elapsed=lambda: float(passing.seconds),
             config=Config() if config is None else config,
         )
 
-    def _clock(self) -> datetime:
-        if self.now is None:
-            raise AssertionError("a world without a time has the system's clock")
-        return self.now
+    def _clock(self, passing: Passing) -> datetime:
+        now = datetime.now(timezone.utc) if self.now is None else self.now
+        return later(in_utc(now), timedelta(seconds=passing.seconds))
 
 
 def read_json(text: str) -> Any:
@@ -699,16 +750,25 @@ def _read_zones(data: Mapping[str, Any]) -> dict[str, Zone]:
     return {origin: Zone.from_json(text, data[text], cuts[origin]) for text, origin in origins.items()}
 
 
-def _read_failures(data: Mapping[str, Any]) -> dict[tuple[str, str], FailureKind]:
-    return _once(map(_read_failure, _list(data.get("failures", []), "failures")), "failures")
+def _read_failures(
+    data: Mapping[str, Any],
+) -> tuple[dict[tuple[str, str], FailureKind], dict[tuple[str, str], int]]:
+    """The failures by name and type, and the seconds that each takes."""
+    listed = _once(map(_read_failure, _list(data.get("failures", []), "failures")), "failures")
+    return {key: kind for key, (kind, _) in listed.items()}, {key: takes for key, (_, takes) in listed.items()}
 
 
-def _read_failure(data: Any) -> tuple[tuple[str, str], FailureKind]:
+def _read_failure(data: Any) -> tuple[tuple[str, str], tuple[FailureKind, int]]:
     where = f"the failure {data!r:.60}"
-    if missing := _FAILURE_KEYS - _object(data, where, _FAILURE_KEYS).keys():
+    if missing := _FAILURE_KEYS - _object(data, where, _FAILURE_KEYS | {"takes"}).keys():
         raise ValueError(f"{where}: there is no {min(missing)}")
     _one_of(data["type"], [*RecordType, "*"], where)
-    return (_name(data["name"], ""), data["type"]), FailureKind(data["kind"])
+    return (_name(data["name"], ""), data["type"]), (FailureKind(data["kind"]), _takes(data, where))
+
+
+def _takes(data: Any, where: str) -> int:
+    """The seconds that a part of the world takes when it is asked."""
+    return _number(_object(data, where).get("takes", 0), f"takes of {where}", 0, MAX_TAKES)
 
 
 def _read_by_name(data: Mapping[str, Any], key: str, read: Callable[[Any, str], _T]) -> dict[str, _T]:
