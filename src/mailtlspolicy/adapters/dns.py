@@ -53,6 +53,7 @@ import dns.rdatatype
 import dns.resolver
 from attrs import define, evolve, field, frozen
 
+from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import printable, reason
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.names import MAX_LABEL_OCTETS
@@ -435,6 +436,8 @@ class _Query:
 
     def failed(self, error: BaseException) -> LookupFailure:
         """The failure that an error of the network, or a timeout, amounts to."""
+        if is_own(error):
+            return self._failure(FailureKind.LOCAL, reason(error))
         if self._checking_disabled:
             return self._failure(FailureKind.INDETERMINATE, "SERVFAIL, and no reply to the question why")
         if not isinstance(error, (TimeoutError, asyncio.TimeoutError)):

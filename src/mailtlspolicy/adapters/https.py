@@ -35,10 +35,11 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from mailtlspolicy.adapters._cut import cut_after, shake_hands
+from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import printable, reason
 from mailtlspolicy.config import Config
 from mailtlspolicy.drivers import drive
-from mailtlspolicy.effects import Answer, Lookup, RecordType, together
+from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType, together
 from mailtlspolicy.fetching import Response, timed_out
 from mailtlspolicy.lookups import lookup
 from mailtlspolicy.names import canonical, canonical_address
@@ -285,7 +286,9 @@ def addresses_of(host: str, allow: Callable[[str], bool]) -> Program[tuple[str, 
             for answer in answers
             if not isinstance(answer, Answer)
         ]
-        return FetchFailure(FetchFailureKind.DNS, "; ".join(errors) or f"{host} has no address")
+        is_local = any(isinstance(answer, LookupFailure) and answer.kind.is_own for answer in answers)
+        kind = FetchFailureKind.LOCAL if is_local else FetchFailureKind.DNS
+        return FetchFailure(kind, "; ".join(errors) or f"{host} has no address")
     allowed = [address for address in found if allow(address)]
     if not allowed:
         refused = ", ".join(found[:MAX_ADDRESSES])
@@ -325,7 +328,8 @@ def content_type(values: Iterable[str]) -> str | None:
 
 def unreachable(address: str, error: BaseException) -> FetchFailure:
     """The failure of an address that did not answer."""
-    return FetchFailure(FetchFailureKind.CONNECT, f"{address}: {reason(error)}")
+    kind = FetchFailureKind.LOCAL if is_own(error) else FetchFailureKind.CONNECT
+    return FetchFailure(kind, f"{address}: {reason(error)}")
 
 
 def failure_of(error: BaseException, kind: FetchFailureKind) -> FetchFailure:
@@ -333,6 +337,8 @@ def failure_of(error: BaseException, kind: FetchFailureKind) -> FetchFailure:
 
     OpenSSL stops at the first fault of a certificate: trust, then name, then dates.
     """
+    if is_own(error):
+        return FetchFailure(FetchFailureKind.LOCAL, reason(error))
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

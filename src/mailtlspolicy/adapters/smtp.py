@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field, frozen
 
 from mailtlspolicy.adapters._cut import Watchdog
+from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import reason
 from mailtlspolicy.adapters.replies import EarlyError, ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.tls import client_context, name_of, presented_chain
@@ -303,6 +304,8 @@ class Progress:
 
 def lost(error: Exception, kind: Trouble = Trouble.LOST) -> SessionFailure:
     """The failure that an error amounts to."""
+    if is_own(error):
+        return SessionFailure(Trouble.LOCAL, reason(error))
     # OpenSSL's own name for it, which has the same meaning everywhere
     if isinstance(error, ssl.SSLError) and kind is Trouble.HANDSHAKE:
         return SessionFailure(kind, reason(error), *name_of(error))
