@@ -80,3 +80,48 @@ def test_a_want_of_descriptors_is_told_as_what_it_is(part: str) -> None:
         [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60, cwd=TOP
     )
     assert (done.stdout.strip(), done.stderr) == ("local-error" if part.startswith("https") else "local", "")
+
+
+MANY_PLANS = """
+import asyncio, resource, socket, threading
+import dns.flags, dns.message, dns.rrset
+from mailtlspolicy import AsyncEngine, Config
+from mailtlspolicy.adapters.dns import AsyncDnsResolver
+
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 0))
+server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
+def serve():
+    while True:
+        wire, peer = server.recvfrom(4096)
+        query = dns.message.from_wire(wire)
+        reply = dns.message.make_response(query, recursion_available=True)
+        question = query.question[0]
+        name, kind = question.name.to_text(), dns.rdatatype.to_text(question.rdtype)
+        data = {"MX": f"10 mx.{name}", "A": "192.0.2.1"}.get(kind)
+        if data:
+            reply.answer.append(dns.rrset.from_text(name, 60, "IN", kind, data))
+        else:
+            reply.authority.append(dns.rrset.from_text("test.", 60, "IN", "SOA", "ns.test. h.test. 1 1 1 1 1"))
+        server.sendto(reply.to_wire(), peer)
+
+threading.Thread(target=serve, daemon=True).start()
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+address = "127.0.0.1:%d" % server.getsockname()[1]
+
+async def main():
+    resolver = AsyncDnsResolver(nameservers=[address], max_lookups=64, timeout=30)
+    engine = AsyncEngine(resolver, config=Config(sts="off", max_plan_seconds=3600))
+    plans = await asyncio.gather(*(engine.plan(f"d{number}.test") for number in range(1000)))
+    return {(plan.undeliverable, *[(str(host.level), host.addresses) for host in plan.usable_hosts]) for plan in plans}
+
+print(asyncio.run(main()))
+"""
+
+
+def test_a_thousand_plans_at_once_with_few_descriptors_end_as_each_would_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_PLANS], check=False, capture_output=True, text=True, timeout=300, cwd=TOP
+    )
+    assert (done.stdout.strip(), done.stderr) == ("{(None, ('may', ('192.0.2.1',)))}", "")

@@ -42,6 +42,7 @@ import struct
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import dns.edns
 import dns.exception
@@ -52,6 +53,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 from attrs import define, evolve, field, frozen
+from attrs.validators import ge
 
 from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import printable, reason
@@ -309,13 +311,41 @@ class DnsResolver(_Stub):
         return bytes(octets)
 
 
-class AsyncDnsResolver(_Stub):
-    """A resolver for asyncio."""
+class _Places:
+    """Room for so many lookups at a time, in each event loop."""
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        self._of_loop = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+
+    def __reduce__(self) -> tuple[type[_Places], tuple[()]]:
+        return _Places, ()
+
+    def here(self, number: int) -> asyncio.Semaphore:
+        """Those of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._of_loop:
+            self._of_loop[loop] = asyncio.Semaphore(number)
+        return self._of_loop[loop]
+
+
+@frozen(kw_only=True)
+class AsyncDnsResolver(_Stub):
+    """A resolver for asyncio.
+
+    Attributes:
+        max_lookups: lookups under way at a time, whoever asks; each takes a descriptor. Further ones wait for a place,
+            and their time limit does not begin before they have one.
+    """
+
+    max_lookups: int = field(default=256, validator=ge(1))  # a quarter of what systems commonly grant a process
+    _places: _Places = field(factory=_Places, init=False, repr=False, eq=False)
 
     async def lookup(self, question: Lookup) -> Answer | LookupFailure:
         """Ask the nameservers; whatever goes wrong in the world is a `LookupFailure`."""
+        async with self._places.here(self.max_lookups):
+            return await self._lookup(question)
+
+    async def _lookup(self, question: Lookup) -> _Result:
         turns = self._turns(question)
         try:
             turn = next(turns)
