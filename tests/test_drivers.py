@@ -144,7 +144,7 @@ def test_what_is_raised_where_an_effect_is_performed_goes_through_and_leaves_not
 
     def step() -> None:
         running = batches(program)
-        wanted = next(running)
+        wanted: Any = next(running)
         while bad not in [effect.name for effect in wanted]:
             wanted = running.send([perform(effect) for effect in wanted])
         wanted = running.throw(LookupError(bad))

@@ -20,7 +20,7 @@ from mailtlspolicy import TlsLevel, World
 from mailtlspolicy.adapters.sqlite import AsyncSqliteStore, SqliteStore
 from mailtlspolicy.config import Config, Sts
 from mailtlspolicy.drivers import adrive, drive
-from mailtlspolicy.effects import Answer, Lookup, RecordType
+from mailtlspolicy.effects import Answer, Lookup, Moment, Now, RecordType
 from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts import Entry, Policy, Record, parse_policy, parse_record
 from mailtlspolicy.sts.discovery import discover
@@ -164,10 +164,12 @@ def discoveries(store: PolicyStore, names: list[str]) -> Callable[[], bool]:
             return store.load(effect.domain)
         if isinstance(effect, Lookup):
             return answers[effect]
+        if isinstance(effect, Now):
+            return Moment(NOW, 0.0)
         raise AssertionError(f"{effect} where a policy is cached")
 
     def run() -> bool:
-        found = [drive(discover(name, NOW, config, []), perform) for name in next(batches)]
+        found = [drive(discover(name, config), perform).known for name in next(batches)]
         return all(known is not None and known.is_enforced for known in found)
 
     return run
@@ -182,10 +184,12 @@ def async_discoveries(store: AsyncPolicyStore, names: list[str], loop: asyncio.A
             return await store.load(effect.domain)
         if isinstance(effect, Lookup):
             return answers[effect]
+        if isinstance(effect, Now):
+            return Moment(NOW, 0.0)
         raise AssertionError(f"{effect} where a policy is cached")
 
     async def one(name: str) -> bool:
-        known = await adrive(discover(name, NOW, config, []), perform)
+        known = (await adrive(discover(name, config), perform)).known
         return known is not None and known.is_enforced
 
     return lambda: run_all(loop, one, next(batches))
