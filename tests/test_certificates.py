@@ -227,6 +227,24 @@ def test_a_serial_number_is_der(octets: str) -> None:
     assert Certificate.parse(with_serial(root, root, bytes.fromhex(octets)).der) is None
 
 
+@pytest.mark.parametrize("number", [0, -1, -300, 1, 2**159 - 1])
+def test_any_serial_number_will_do_in_an_authority_key_identifier(number: int) -> None:
+    """As certificates of private authorities have it whose root has the number 0."""
+    octets = number.to_bytes((number + (number < 0)).bit_length() // 8 + 1, "big", signed=True)
+    root = with_serial(ROOT, ROOT, octets)
+    issuer = element(0xA1, element(0xA4, ROOT.certificate.subject.public_bytes()))
+    value = element(0x30, issuer, element(0x82, octets))
+    identifier = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.35"), value)
+    leaf = Certificate(server(ROOT, extensions=[identifier]).der)
+    assert leaf.authority == (None, number, Certificate(ROOT.der).subject)
+    record = Tlsa(2, 0, 1, hashlib.sha256(root.der).digest())
+    assert dane.verify([leaf.der, root.der], [record], ["mx.example.com"], now=NOW).authenticated
+    assert pkix.verify([leaf.der], pkix.TrustStore([root.der]), "mx.example.com", now=NOW).authenticated
+    other = with_serial(ROOT, ROOT, b"\5")
+    record = Tlsa(2, 0, 1, hashlib.sha256(other.der).digest())
+    assert not dane.verify([leaf.der, other.der], [record], ["mx.example.com"], now=NOW).authenticated
+
+
 PROPERTIES = [each for each in dir(x509.Certificate) if not each.startswith("_")]
 
 

@@ -45,11 +45,16 @@ E = TypeVar("E", bound=x509.ExtensionType)
 CanonicalName: TypeAlias = tuple[frozenset[tuple[str, "bytes | str"]], ...]
 """A distinguished name as a value to compare: its RDNs in order, each a set of (type, canonical value)."""
 
+_BOOLEAN = 0x01
 _INTEGER = 0x02
 _BIT_STRING = 0x03
+_OCTET_STRING = 0x04
 _OBJECT_IDENTIFIER = 0x06
 _SEQUENCE = 0x30
 _VERSION = 0xA0
+_EXTENSIONS = 0xA3
+_AUTHORITY_SERIAL = 0x82  # authorityCertSerialNumber, [2] IMPLICIT
+_AUTHORITY_KEY_IDENTIFIER = bytes.fromhex("551d23")
 
 # Algorithms whose keys are decoded to see if they are malformed (RFC 3279 section 2.3, RFC 4055, RFC 5480, RFC 8410).
 _KEY_ALGORITHMS = {
@@ -98,6 +103,7 @@ class Skeleton(NamedTuple):
         serial: the contents of the INTEGER `serialNumber`.
         tbs_algorithm: the `signature` field inside the signed part (RFC 5280 section 4.1.2.3).
         key: the SubjectPublicKeyInfo.
+        rest: what follows the key in the signed part: the unique identifiers and the extensions.
         algorithm: the `signatureAlgorithm` field beside the signature (RFC 5280 section 4.1.1.2).
         signature: the contents of the BIT STRING `signatureValue`; the first octet counts unused bits.
     """
@@ -106,6 +112,7 @@ class Skeleton(NamedTuple):
     serial: bytes
     tbs_algorithm: bytes
     key: bytes
+    rest: bytes
     algorithm: bytes
     signature: bytes
 
@@ -142,6 +149,7 @@ def skeleton(certificate: bytes) -> Skeleton:
         certificate[serial:serial_end],
         certificate[serial_end:tbs_algorithm_end],
         certificate[at:key_end],
+        certificate[key_end:tbs_end],
         certificate[tbs_end:algorithm_end],
         certificate[signature:end],
     )
@@ -227,7 +235,7 @@ class Certificate:
         self.der = der
         self.skeleton = skeleton(der)
         try:
-            self.parsed = x509.load_der_x509_certificate(_with_positive_serial(der, self.skeleton.serial))
+            self.parsed = x509.load_der_x509_certificate(_with_positive_serial(der, self.skeleton))
             self._subject, issuer = self.parsed.subject, self.parsed.issuer
             self.subject, self.issuer = canonical_name(self._subject), canonical_name(issuer)
             self.not_before = self.parsed.not_valid_before_utc
@@ -279,7 +287,11 @@ class Certificate:
     def extensions(self) -> x509.Extensions | None:
         """All extensions; None where one is malformed or there twice (RFC 5280 section 4.2)."""
         try:
-            return self.parsed.extensions
+            copy = _with_positive_authority_serial(self.der, self.skeleton)
+            if copy is None:
+                return self.parsed.extensions
+            parts = skeleton(copy)
+            return x509.load_der_x509_certificate(_with_positive_serial(copy, parts)).extensions
         except MALFORMED:
             return None
 
@@ -299,7 +311,9 @@ class Certificate:
             return Authority(None, None, None)
         names = [name.value for name in said.authority_cert_issuer or () if isinstance(name, x509.DirectoryName)]
         issuer = canonical_name(names[0]) if names else None
-        return Authority(said.key_identifier, said.authority_cert_serial_number, issuer)
+        start, end = _authority_serial(self.skeleton.rest)
+        serial = int.from_bytes(self.skeleton.rest[start:end], "big", signed=True) if end else None
+        return Authority(said.key_identifier, serial, issuer)
 
     @cached_property
     def policies(self) -> frozenset[x509.ObjectIdentifier]:
@@ -347,17 +361,58 @@ def canonical_name(name: x509.Name) -> CanonicalName:
     return tuple(frozenset(map(_canonical_attribute, rdn)) for rdn in name.rdns)
 
 
-def _with_positive_serial(der: bytes, serial: bytes) -> bytes:
+def _with_positive_serial(der: bytes, parts: Skeleton) -> bytes:
     """The certificate itself, or where its serial number is zero or negative, a copy with a positive one as long."""
-    is_negative = serial[:1] >= b"\x80" and not (serial[:1] == b"\xff" and serial[1:2] >= b"\x80")  # in DER, that is
-    if serial != b"\0" and not is_negative:
+    if _is_positive(parts.serial):
         return der
-    end = len(der)
-    at = _element(der, _element(der, 0, end, _SEQUENCE)[0], end, _SEQUENCE)[0]
+    tbs = _element(der, 0, len(der), _SEQUENCE)[0]
+    at = _element(der, tbs, len(der), _SEQUENCE)[0]
     if der[at] == _VERSION:
-        at = _element(der, at, end, _VERSION)[1]
-    at = _element(der, at, end, _INTEGER)[0]
+        at = _element(der, at, len(der), _VERSION)[1]
+    at = _element(der, at, len(der), _INTEGER)[0]
     return der[:at] + b"\1" + der[at + 1 :]
+
+
+def _with_positive_authority_serial(der: bytes, parts: Skeleton) -> bytes | None:
+    """The same for the serial number in the authority key identifier; None where that one is positive or not there."""
+    start, end = _authority_serial(parts.rest)
+    if _is_positive(parts.rest[start:end]):
+        return None
+    at = _element(der, 0, len(der), _SEQUENCE)[0] + len(parts.tbs) - len(parts.rest) + start
+    return der[:at] + b"\1" + der[at + 1 :]
+
+
+def _authority_serial(rest: bytes) -> tuple[int, int]:
+    """Where the contents of authorityCertSerialNumber are, behind the key (RFC 5280 section 4.2.1.1); 0, 0 for none."""
+    try:
+        at, end = 0, len(rest)
+        while rest[at] != _EXTENSIONS:  # unique identifiers
+            at = _element(rest, at, end, rest[at])[1]
+        at, end = _element(rest, at, end, _EXTENSIONS)
+        at, end = _element(rest, at, end, _SEQUENCE)
+        while at < end:
+            # Extension ::= SEQUENCE { extnID, critical DEFAULT FALSE, extnValue OCTET STRING }
+            extension, at = _element(rest, at, end, _SEQUENCE)
+            start, value = _element(rest, extension, at, _OBJECT_IDENTIFIER)
+            if rest[start:value] != _AUTHORITY_KEY_IDENTIFIER:
+                continue
+            if rest[value] == _BOOLEAN:
+                value = _element(rest, value, at, _BOOLEAN)[1]
+            value = _element(rest, value, at, _OCTET_STRING)[0]
+            value, value_end = _element(rest, value, at, _SEQUENCE)
+            while value < value_end:
+                tag = rest[value]
+                start, value = _element(rest, value, value_end, tag)
+                if tag == _AUTHORITY_SERIAL:
+                    return start, value
+    except (ValueError, IndexError):
+        pass  # `cryptography` says what is malformed
+    return 0, 0
+
+
+def _is_positive(serial: bytes) -> bool:
+    """Whether the contents of an INTEGER are neither zero nor negative, or are no DER (X.690 section 8.3.2)."""
+    return serial != b"\0" and (serial[:1] < b"\x80" or (serial[:1] == b"\xff" and serial[1:2] >= b"\x80"))
 
 
 def _is_well_formed(name: x509.Name) -> bool:
