@@ -288,9 +288,8 @@ class _Session(SMTPProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        cast("asyncio.Transport", transport).set_write_buffer_limits(
-            high=0
-        )  # told of all that the system does not take
+        # so that we are told of all that the system does not take
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         if self._tls is None:
