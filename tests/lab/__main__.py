@@ -20,6 +20,9 @@ import pytest
 _PROGRAMS = {
     "nsd": "nsd",
     "unbound": "unbound",
+    "named": "bind9",
+    "kresd": "knot-resolver",
+    "pdns_recursor": "pdns-recursor",
     "posttls-finger": "postfix",
     "nginx": "nginx-light",
     "redis-server": "redis-server",

@@ -181,7 +181,7 @@ def _receiver(directory: Path, worlds: Sequence[World]) -> AbstractContextManage
     return postfix.receive(options, domains)
 
 
-def _await_answer(address: str, name: str, rdtype: str) -> None:
+def await_answer(address: str, name: str, rdtype: str) -> None:
     """Wait until a server answers a question without an error."""
     question = dns.message.make_query(name, rdtype)
     deadline = time.monotonic() + _START_SECONDS
@@ -274,7 +274,7 @@ def _run(directory: Path, worlds: Sequence[World], hosts: policy_hosts.PolicyHos
         for command, conf in (("nsd", nsd), *(("unbound", conf) for conf in unbounds)):
             stack.enter_context(program(command, "-d", "-c", str(conf), stdout=DEVNULL, stderr=DEVNULL))
         for address in (NAME_SERVER, RESOLVER, TACITURN_RESOLVER, OBLIVIOUS_RESOLVER):
-            _await_answer(address, ".", "SOA")
+            await_answer(address, ".", "SOA")
         receiver = stack.enter_context(_receiver(directory, worlds))
         by_name = {world.scenario.name: world for world in worlds}
         checked = {scenario.name: by_name.pop(scenario.name) for scenario in SCENARIOS}

@@ -439,7 +439,8 @@ class _Query:
         self._rdtype = dns.rdatatype.from_text(question.rdtype)
         self._id = secrets.randbits(16)  # RFC 5452 section 9.2
         self._strays = 0
-        flags = dns.flags.RD | dns.flags.AD | (dns.flags.CD if checking_disabled else 0)
+        # Not both: PowerDNS Recursor validates where AD is set, whatever CD says.
+        flags = dns.flags.RD | (dns.flags.CD if checking_disabled else dns.flags.AD)
         self.wire = b"".join(
             (
                 _HEADER.pack(self._id, flags, 1, 0, 0, int(with_edns)),

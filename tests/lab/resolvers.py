@@ -1,0 +1,98 @@
+"""The other recursive resolvers that are commonly installed, as they are packaged, over the lab's root.
+
+BIND and PowerDNS Recursor call bogus data SERVFAIL and no more; Knot Resolver says why now and then.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from tests.lab.lab import await_answer
+from tests.lab.programs import program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RESOLVERS = {"bind": "127.0.0.5", "knot": "127.0.0.6", "powerdns": "127.0.0.7"}
+
+_NAMED_CONF = """\
+options {{
+    directory "{directory}";
+    pid-file "{directory}/named.pid";
+    session-keyfile "{directory}/session.key";
+    listen-on {{ {address}; }};
+    listen-on-v6 {{ none; }};
+    dnssec-validation yes;
+}};
+controls {{ }};
+trust-anchors {{ . static-ds {tag} {algorithm} {digest_type} "{digest}"; }};
+zone "." {{ type hint; file "{lab}/hints"; }};
+"""
+
+# The name `test.` is for tests (RFC 6761 section 6.2), and so Knot Resolver denies it by itself.
+_KRESD_CONF = """\
+net.listen('{address}', 53, {{ kind = 'dns' }})
+net.ipv6 = false
+cache.open(10 * MB, 'lmdb://{directory}')
+modules = {{ 'hints > iterate' }}
+hints.root_file('{lab}/hints')
+trust_anchors.remove('.')
+trust_anchors.add_file('{lab}/anchor', true)
+policy.add(policy.suffix(policy.PASS, {{ todname('test.') }}))
+"""
+
+_RECURSOR_CONF = """\
+local-address={address}
+local-port=53
+daemon=no
+socket-dir={directory}
+hint-file={lab}/hints
+lua-config-file={directory}/recursor.lua
+dont-query=
+security-poll-suffix=
+"""
+_RECURSOR_LUA = """\
+clearTA(".")
+addTA(".", "{tag} {algorithm} {digest_type} {digest}")
+"""
+
+
+@contextmanager
+def run(directory: Path, lab: Path) -> Iterator[None]:
+    """Run them for as long as the block takes.
+
+    Args:
+        directory: an empty one, for their files and what they log.
+        lab: the lab's, with the trust anchor and the hints of its root.
+    """
+    tag, algorithm, digest_type, digest = (lab / "anchor").read_text("ascii").split()[4:]
+    anchor = {"tag": tag, "algorithm": algorithm, "digest_type": digest_type, "digest": digest}
+
+    def write(name: str, file: str, text: str) -> Path:
+        folder = directory / name
+        folder.mkdir(exist_ok=True)
+        path = folder / file
+        path.write_text(text.format(directory=folder, address=RESOLVERS[name], lab=lab, **anchor))
+        return path
+
+    named = write("bind", "named.conf", _NAMED_CONF)
+    kresd = write("knot", "kresd.conf", _KRESD_CONF)
+    write("powerdns", "recursor.lua", _RECURSOR_LUA)
+    recursor = write("powerdns", "recursor.conf", _RECURSOR_CONF)
+    commands = {
+        "bind": ("named", "-g", "-c", str(named)),
+        "knot": ("kresd", "-n", "-c", str(kresd), str(kresd.parent)),
+        "powerdns": ("pdns_recursor", f"--config-dir={recursor.parent}"),
+    }
+    # BIND listens at addresses that an interface has, not at all of 127.0.0.0/8.
+    subprocess.run(["ip", "address", "replace", f"{RESOLVERS['bind']}/8", "dev", "lo"], check=True)
+    with ExitStack() as stack:
+        for name, command in commands.items():
+            log = stack.enter_context((directory / f"{name}.log").open("wb"))
+            stack.enter_context(program(*command, stdout=log, stderr=subprocess.STDOUT))
+        for address in RESOLVERS.values():
+            await_answer(address, ".", "SOA")
+        yield
