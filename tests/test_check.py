@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from mailtlspolicy import Config, Engine, World
+from mailtlspolicy import Config, Engine, HostPlan, World
 from mailtlspolicy.check import Check
 from mailtlspolicy.delivery.session import Close, Connect, Connected, Ehlo, StartTls, Transmit
 
@@ -43,7 +43,8 @@ def check(
     }
     servers = {} if server is None else {"192.0.2.1": {"25": server}}
     data = {"now": "2026-01-01T00:00:00Z", "zones": zones, "servers": servers}
-    return World.from_json(data, VECTORS).engine(Config(**settings)).check("client.test", **(wish or {}))
+    config = Config(own_names=["mx.sender.test"], **settings)
+    return World.from_json(data, VECTORS).engine(config).check("client.test", **(wish or {}))
 
 
 UNUSABLE = "1 1 1 " + "c3" * 32
@@ -83,7 +84,8 @@ def test_a_session_is_verified_trusted_untrusted_or_of_no_use(
         ({"drop_after": "connect"}, "tempfailed", False),
         ({"drop_after": "EHLO"}, "tempfailed", False),
         ({"drop_after": "STARTTLS"}, "starttls-refused", True),
-        ({"replies": {"EHLO": 550}}, "tempfailed", False),
+        ({"replies": {"EHLO": 554}}, "tempfailed", False),
+        ({"greeting": "220 mx.sender.test"}, "tempfailed", False),
         ({"replies": {"EHLO": 502}}, "starttls-absent", True),  # HELO is answered
         ({"replies": {"EHLO": 502, "HELO": 502}}, "tempfailed", False),
         ({"replies": {"STARTTLS": 250}}, "starttls-refused", True),  # RFC3207-4-b
@@ -102,10 +104,24 @@ def test_without_tls_a_server_passes_only_where_cleartext_is_allowed_and_smtp_wo
     assert checked.passed is allowed
 
 
+@pytest.mark.parametrize("code", [501, 504, 550])
+def test_helo_is_a_way_to_cleartext_where_that_is_allowed(code: int) -> None:
+    for tlsa, result, word in ((None, "starttls-absent", "cleartext"), (record(LEAF), "tempfailed", None)):
+        (shown,) = check({"replies": {"EHLO": code}}, tlsa=tlsa).servers
+        assert (shown.result, shown.security) == (result, word)
+
+
 @pytest.mark.parametrize("choice", ["now", "later", "never"])
 @pytest.mark.parametrize(
     ("server", "is_retry"),
-    [({"starttls": "absent"}, False), ({"starttls": "refused"}, True), ({"starttls": "fail"}, True)],
+    [
+        ({"starttls": "absent"}, False),
+        ({"starttls": "refused"}, True),
+        ({"starttls": "fail"}, True),
+        ({"drop_after": "STARTTLS"}, True),
+        ({"drop_after": "handshake"}, True),
+        ({"sni": ["required", "strict"]}, True),
+    ],
 )
 def test_a_failed_handshake_passes_only_where_a_retry_in_cleartext_is_allowed(
     server: dict[str, Any], choice: str, *, is_retry: bool
@@ -144,7 +160,7 @@ REQUIRETLS = {"requiretls": True}
         ({"extensions": ["REQUIRETLS"]}, "requiretls-absent"),  # RFC8689-2-l: announced before TLS alone
         ({"tls": {"extensions": ["requiretls"]}}, "ok"),  # RFC8689-2-a
         ({"tls": {"extensions": ["REQUIRETLS2", "X-REQUIRETLS"]}}, "requiretls-absent"),
-        ({"requiretls": True, "drop_after": "handshake"}, "tempfailed"),
+        ({"requiretls": True, "drop_after": "handshake"}, "handshake-failed"),
         ({"requiretls": True, "tls": {"replies": {"EHLO": 554}}}, "tempfailed"),
         ({"requiretls": True, "starttls": "absent"}, "starttls-absent"),
     ],
@@ -156,10 +172,59 @@ def test_a_server_for_mail_that_requires_tls_has_to_announce_it_within_tls(serve
     assert checked.passed is (result == "ok")
 
 
-@pytest.mark.parametrize("server", [{}, {"drop_after": "handshake"}, {"tls": {"replies": {"EHLO": 554}}}])
-def test_without_that_wish_a_look_at_a_server_ends_with_its_certificates(server: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("server", "result"),
+    [
+        ({}, "ok"),
+        ({"drop_after": "handshake"}, "handshake-failed"),
+        ({"tls": {"replies": {"EHLO": "550 5.7.1 go away"}}}, "tempfailed"),
+        ({"tls": {"replies": {"EHLO": 502}}}, "ok"),
+        ({"tls": {"replies": {"EHLO": 502, "HELO": 502}}}, "tempfailed"),
+    ],
+)
+def test_a_server_has_to_go_on_within_tls(server: dict[str, Any], result: str) -> None:  # RFC3207-6-i
     (shown,) = check({"chain": [LEAF], **server}).servers
-    assert (shown.result, shown.security) == ("ok", "verified")
+    assert (shown.result, shown.security) == (result, "verified" if result == "ok" else None)
+    (shown,) = check({"chain": [LEAF], **server}, tlsa=None).servers
+    clear = "cleartext" if result == "handshake-failed" else None
+    assert (shown.result, shown.security) == (result, "untrusted" if result == "ok" else clear)
+
+
+@pytest.mark.parametrize(
+    ("tlsa", "settings", "result", "word"),
+    [
+        (None, {}, "ok", "untrusted"),
+        (None, {"cleartext_retry": "never"}, "ok", "untrusted"),
+        (record(LEAF), {"dane": "audit"}, "ok", "untrusted"),
+        (record(LEAF), {}, "handshake-failed", None),
+        (UNUSABLE, {}, "handshake-failed", None),
+    ],
+)
+def test_a_server_that_takes_no_server_name_is_asked_without_where_none_is_prescribed(
+    tlsa: str | None, settings: dict[str, Any], result: str, word: str | None
+) -> None:
+    """RFC7435-3-a, RFC7672-8.1-a."""
+    (shown,) = check({"chain": [LEAF], "sni": "strict"}, tlsa=tlsa, **settings).servers
+    assert (shown.result, shown.security) == (result, word)
+
+
+def test_a_defect_costs_the_look_at_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    zones = {"client.test": {"records": ["@ MX 10 a", "@ MX 20 b", "a A 192.0.2.1", "b A 192.0.2.2"]}}
+    verify = HostPlan.verify
+
+    def fails(host: HostPlan, *chain: Any, **how: Any) -> Any:
+        if host.host == "a.client.test":
+            raise ValueError("year 0 is out of range")
+        return verify(host, *chain, **how)
+
+    monkeypatch.setattr(HostPlan, "verify", fails)
+    world = World.from_json(
+        {"zones": zones, "servers": {f"192.0.2.{number}": {"25": {"chain": [LEAF]}} for number in (1, 2)}}, VECTORS
+    )
+    first, second = world.engine().check("client.test").servers
+    assert (first.result, first.security, first.verdict) == ("local-error", None, None)
+    assert first.detail == "ValueError: year 0 is out of range"
+    assert second.result == "ok"
 
 
 def test_a_wrong_certificate_is_seen_before_what_is_announced() -> None:  # RFC3207-4.1-a

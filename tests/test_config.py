@@ -39,6 +39,7 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("min_rsa_bits", "2048", 2048),
     ("own_names", "MX.Example., relay.example", ("mx.example", "relay.example")),
     ("own_addresses", "192.0.2.9,2001:DB8::9", ("192.0.2.9", "2001:db8::9")),
+    ("loopback_is_own", "false", False),
     ("max_mx_hosts", "3", 3),
     ("max_addresses", "3", 3),
     ("max_alias_hops", "3", 3),
@@ -132,7 +133,7 @@ def test_an_unknown_setting_is_refused_and_the_known_ones_are_listed() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"opportunistic_sni": 1}, {"usages": 3}, {"unknown": 1}, {"own_names": [25]}],
+    [{"opportunistic_sni": 1}, {"loopback_is_own": 0}, {"usages": 3}, {"unknown": 1}, {"own_names": [25]}],
 )
 def test_a_value_of_the_wrong_type_is_a_type_error(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError):

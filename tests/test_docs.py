@@ -121,12 +121,12 @@ MESSAGE = "From: <a@sender.example>\r\nTo: <b@here.example>\r\nSubject: hello\r\
 def test_the_senders_of_the_documentation_send(
     program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As they stand, over sockets; but the DNS is a world, and port 25 of the MX host another one."""
+    """As they stand, over sockets; but the DNS is a world, and the MX host on this machine, at another port."""
     assert len(list(filter(None, (EXAMPLES / program).read_text("utf-8").splitlines()))) <= 40
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     server = importlib.import_module("mailserver").MailServer("mx.here.example")
-    records = ["@ MX 10 mx", f"mx A {server.address}", f"_25._tcp.mx TLSA {server.tlsa}"]
+    records = ["@ MX 10 mx", "mx A 192.0.2.1", f"_25._tcp.mx TLSA {server.tlsa}"]
     world = mailtlspolicy.World.from_json({"zones": {"here.example": {"records": records}}})
 
     async def lookup(question: Lookup) -> Any:
@@ -136,7 +136,8 @@ def test_the_senders_of_the_documentation_send(
     monkeypatch.setattr(AsyncDnsResolver, "from_system", lambda: SimpleNamespace(lookup=lookup))
     for connector in (SmtpConnector, AsyncSmtpConnector):
         connect: Any = connector.connect
-        there = lambda self, effect, connect=connect: connect(self, evolve(effect, port=server.port))  # noqa: E731
+        to = {"address": server.address, "port": server.port}
+        there = lambda self, effect, connect=connect, to=to: connect(self, evolve(effect, **to))  # noqa: E731
         monkeypatch.setattr(connector, "connect", there)
     recipients = ["b@here.example"] if program == "sender.py" else ["b@here.example", "c@nowhere.example"]
     monkeypatch.setattr(sys, "argv", [program, "a@sender.example", *recipients])
@@ -157,10 +158,10 @@ def test_the_reporter_of_the_documentation_reports(
     server = importlib.import_module("mailserver").MailServer("mx.here.example")
     wanted = '_smtp._tls TXT "v=TLSRPTv1; rua=mailto:tls@here.example,https://here.example/tls"'
     zones = {
-        "here.example": {"records": ["@ MX 10 mx", f"mx A {server.address}", wanted]},
+        "here.example": {"records": ["@ MX 10 mx", "mx A 192.0.2.1", wanted]},
         "quiet.example": {"records": ["@ MX 10 mx.here.example."]},
     }
-    servers = {server.address: {"25": {"starttls": "absent"}}}
+    servers = {"192.0.2.1": {"25": {"starttls": "absent"}}}
     world = mailtlspolicy.World.from_json({"now": "2026-01-01T12:00:00Z", "zones": zones, "servers": servers})
     for machine, domains in ("mx1", ["here.example", "quiet.example"]), ("mx2", ["here.example"]):
         counted = Aggregates()
@@ -180,7 +181,8 @@ def test_the_reporter_of_the_documentation_reports(
         raise ConnectionRefusedError
 
     connect_smtp: Any = SmtpConnector.connect
-    monkeypatch.setattr(SmtpConnector, "connect", lambda it, to: connect_smtp(it, evolve(to, port=server.port)))
+    there = {"address": server.address, "port": server.port}
+    monkeypatch.setattr(SmtpConnector, "connect", lambda it, to: connect_smtp(it, evolve(to, **there)))
     monkeypatch.setattr(DnsResolver, "from_system", lambda: world.resolver)
     monkeypatch.setitem(sys.modules, "dkim", SimpleNamespace(sign=sign))
     monkeypatch.setattr("http.client.HTTPSConnection", connect)

@@ -301,7 +301,7 @@ def test_a_connection_is_ended_when_the_caller_loses_patience(step: str, method:
     assert sorted(map(id, breaking.opened)) == sorted(map(id, breaking.closed))
 
 
-def test_a_connector_that_breaks_its_contract_is_an_error_and_leaves_nothing_open() -> None:
+def test_a_connector_that_breaks_its_contract_costs_the_attempts_and_leaves_nothing_open() -> None:
     class Odd(Counting):
         def ehlo(self, _: Ehlo) -> Any:
             return None
@@ -314,6 +314,27 @@ def test_a_connector_that_breaks_its_contract_is_an_error_and_leaves_nothing_ope
         attrs.evolve(WORLD.engine(OFF), connector=odd).deliver(MESSAGE)
     assert caught.value.outcome.outcome == "deferred"  # and nobody has got it
     assert [type(step).__name__ for step in odd.steps] == ["Connect", "Close"]
+
+
+@pytest.mark.parametrize("name", ["mx.sender.test", None, 25])
+def test_the_name_that_a_connector_gives_itself_is_ours(name: Any) -> None:
+    class Named:
+        ehlo_name = name
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, method: str) -> Any:
+            return getattr(self.inner, method)
+
+    zones = {"client.test": {"records": ["@ MX 10 mx", "mx A 192.0.2.1"]}}
+    world = World.from_json({"zones": zones, "servers": {"192.0.2.1": {"25": {"greeting": "220 MX.sender.test"}}}})
+    engine = attrs.evolve(world.engine(OFF), connector=Named(world.connector))
+    expected = ("tempfailed", None) if name == "mx.sender.test" else ("ok", "untrusted")
+    (server,) = engine.check("client.test").servers
+    assert (server.result, server.security) == expected
+    outcome = engine.simulate("client.test")
+    assert outcome.status == ("4.4.6" if name == "mx.sender.test" else None)
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,24 @@ def test_a_recipient_at_an_address_is_sent_there(address: str) -> None:
     assert outcome.plan.next_hop == NextHop.parse(f"[{address}]")
 
 
+@pytest.mark.parametrize(
+    ("content", "octets"),
+    [
+        (b"", 0),
+        (b"\r\n" * 1000, 0),
+        (b"abc", 3),
+        (b"a\r\nbcd\r\ne\r\n", 3),
+        (b"ab\ncde\rfghi", 4),  # each of which is sent as a line
+        (b"x\n\r" + b"y" * 999 + b"\r\r\nz", 999),
+        ("Subject: \N{GREEK SMALL LETTER ALPHA}\r\n".encode(), 11),
+        (b"a\x0bb\x85c\x0cd\r\n", 7),  # what else `str.splitlines` takes for a line end is none
+    ],
+)
+def test_the_longest_line_is_told_in_octets_without_its_end(content: bytes, octets: int) -> None:
+    """RFC 5321 section 4.5.3.1.6."""
+    assert Message("", ["a@client.test"], content).longest_line == octets
+
+
 def test_a_message_is_a_value() -> None:
     message = Message("", ["a@client.test"], CONTENT, requiretls=True)
     assert message == Message("", ("a@client.test",), CONTENT, requiretls=True)

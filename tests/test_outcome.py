@@ -103,7 +103,7 @@ def test_the_words_are_those_of_the_contract() -> None:
     assert [str(word) for word in Security] == ["verified", "trusted", "untrusted", "cleartext"]
     assert {str(word) for word in Result} == {
         *("delivered", "connect-failed", "starttls-absent", "starttls-refused", "handshake-failed"),
-        *("not-authenticated", "rejected", "tempfailed", "requiretls-absent", "skipped"),
+        *("not-authenticated", "rejected", "tempfailed", "requiretls-absent", "skipped", "local-error"),
     }
 
 

@@ -373,6 +373,12 @@ def failing(kind: Trouble) -> Callable[[StartTls], SessionFailure]:
     return lambda _: SessionFailure(kind, "in its own words")
 
 
+def alerting(about: Callable[[str | None], bool]) -> Callable[[StartTls], Secured | SessionFailure]:
+    """Handshakes that end by an alert over such server names."""
+    alert = SessionFailure(Trouble.HANDSHAKE, "in its own words", alert=True)
+    return lambda effect: alert if about(effect.sni) else Secured(())
+
+
 def refusing(code: int) -> Callable[[StartTls], Reply]:
     return lambda _: Reply(code, ("in its own words",))
 
@@ -396,6 +402,7 @@ BEHAVIOURS: list[tuple[str, dict[str, Any]]] = [
     ("starttls-refused", {"start_tls": failing(Trouble.LOST)}),
     ("handshake-failed", {"start_tls": failing(Trouble.INJECTED)}),
     ("handshake-failed", {"start_tls": failing(Trouble.HANDSHAKE)}),
+    ("handshake-failed", {"start_tls": alerting(lambda _: True)}),
 ]
 
 
@@ -410,12 +417,14 @@ def test_a_server_that_failed_fails_at_the_same_step(
     assert live[0][1] == result
 
 
+ENDED = SessionFailure(Trouble.HANDSHAKE, "in its own words")
+
 # no TLSA record, so that the session goes on to the second EHLO whatever is presented
 UNBOUND = {"zones": {"client.test": zone("@ MX 10 mx", "mx A 192.0.2.1", security="insecure")}}
 
 
 @pytest.mark.parametrize(
-    "in_tls", [IN_TLS, Reply(250, ("mx.test",)), Reply(250, ("mx.test", "X-REQUIRETLS")), Reply(421), Reply(502), LOST]
+    "in_tls", [IN_TLS, Reply(250, ("mx.test",)), Reply(250, ("mx.test", "X-REQUIRETLS")), Reply(421), ENDED]
 )
 @pytest.mark.parametrize("start_tls", [lambda _: Secured(()), lambda _: Secured((b"no certificate",))])
 def test_what_a_server_announces_within_tls_is_kept(in_tls: Reply | SessionFailure, start_tls: Any) -> None:
@@ -423,6 +432,24 @@ def test_what_a_server_announces_within_tls_is_kept(in_tls: Reply | SessionFailu
         for wish in (True, False):
             live, again = checked(Servers(start_tls=start_tls, in_tls=in_tls), data, requiretls=wish)
             assert live == again
+
+
+@pytest.mark.parametrize("about", [lambda sni: sni is not None, lambda sni: sni is None, lambda _: True])
+def test_what_a_server_makes_of_the_server_name_is_kept(about: Callable[[str | None], bool]) -> None:
+    live, again = checked(Servers(start_tls=alerting(about)), UNBOUND)
+    assert live == again
+    assert live[0][1] == ("handshake-failed" if about(None) and about("mx.client.test") else "ok")
+
+
+@pytest.mark.parametrize("code", [500, 501, 502, 504, 550])
+def test_a_server_that_knows_helo_alone_is_kept(code: int) -> None:
+    class Old(Servers):
+        def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
+            return Reply(250, ("mx.test",)) if effect.helo else Reply(code)
+
+    live, again = checked(Old(), UNBOUND)
+    assert live == again
+    assert live[0][1:3] == ("starttls-absent", "cleartext")
 
 
 def test_what_a_server_announced_decides_in_the_replay() -> None:
@@ -433,9 +460,9 @@ def test_what_a_server_announced_decides_in_the_replay() -> None:
     shown: list[tuple[str, Reply | SessionFailure]] = [
         ("ok", IN_TLS),
         ("requiretls-absent", Reply(250, ("mx.test", "REQUIRETLS2"))),  # RFC8689-2-a
-        ("tempfailed", LOST),
         ("tempfailed", Reply(554)),
         ("tempfailed", Reply(502)),
+        ("handshake-failed", SessionFailure(Trouble.HANDSHAKE, "in its own words")),
     ]
     for result, in_tls in shown:
         live, again = checked(Servers(start_tls=lambda _: Secured((der,)), in_tls=in_tls), data, requiretls=True)
@@ -443,7 +470,7 @@ def test_what_a_server_announced_decides_in_the_replay() -> None:
         assert live[0][1] == result
         live, again = checked(Servers(start_tls=lambda _: Secured((der,)), in_tls=in_tls), data)
         assert live == again
-        assert live[0][1] == "ok"
+        assert live[0][1] == ("ok" if result == "requiretls-absent" else result)
 
 
 @pytest.mark.parametrize("chain", [(), (b"no certificate",), (b"one", b"two" * 99)])

@@ -11,7 +11,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailtlspolicy import Config, HostPlan, Message, Outcome, TlsLevel, drive
+from mailtlspolicy import Config, HostPlan, Message, NextHop, Outcome, TlsLevel, drive
 from mailtlspolicy.delivery import Disposition
 from mailtlspolicy.delivery.session import Reply, Secured, SessionFailure, StartTls, Transmitted, Trouble
 from mailtlspolicy.delivery.walk import deliver
@@ -21,8 +21,10 @@ from mailtlspolicy.mx import Undeliverable
 from mailtlspolicy.plan_values import Audit, Observe, Skip
 from mailtlspolicy.sts import Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.values import Discovery
+from mailtlspolicy.tlsrpt.attribution import sessions
 from tests.authority import NOW
 from tests.walking import (
+    ALERT,
     BUSY,
     GO,
     GREETING,
@@ -37,9 +39,11 @@ from tests.walking import (
     NEEDS_LOGIN,
     NEEDS_TLS,
     NEVER,
+    NO_EHLO,
     OFFER,
     OK,
     OPPORTUNISTIC,
+    OURS,
     PLAIN,
     REQUIRED,
     RIGHT,
@@ -118,19 +122,21 @@ def keeps_its_promises(outcome: Outcome, network: Network, plan: Plan, message: 
     tried = [(attempt.host, attempt.address) for attempt in outcome.attempts if attempt.address is not None]
     assert [session.effect.address for session in network.sessions] == [address for _, address in tried]
 
-    # in order, and no address twice but for a retry in cleartext, of which a host has one (RFC5321-5.1-o)
+    # in order, and no address twice but without SNI, and in cleartext, which is once a host (RFC5321-5.1-o)
     runs = [(place, len(list(run))) for place, run in groupby(tried)]
     assert [place for place, _ in runs] == places[: len(runs)]
+    made = [attempt for attempt in outcome.attempts if attempt.address is not None]
+    anew = [one for one, (each, before) in enumerate(zip(tried[1:], tried, strict=False), 1) if each == before]
     for name, level in levels.items():
-        twice = [place for place, count in runs if place[0] == name and count > 1]
-        assert len(twice) <= 1
-        assert not twice or level in OPPORTUNISTIC
-        assert all(count <= 2 for _, count in runs)
+        # what is in cleartext since STARTTLS is not announced is reported, and what follows a failure of TLS is not
+        in_clear = [made[one] for one in anew if tried[one][0] == name and made[one].cleartext]
+        assert len([attempt for attempt in in_clear if attempt.tlsrpt is None]) <= 1
+        assert level in OPPORTUNISTIC or not [one for one in anew if tried[one][0] == name]
+        assert all(count <= 3 for _, count in runs)
     assert len(tried) <= config.max_attempts  # RFC5321-5.1-p
 
-    made = [attempt for attempt in outcome.attempts if attempt.address is not None]
     for attempt, session in zip(made, network.sessions, strict=True):
-        assert (attempt.verdict is not None) is session.in_tls
+        assert (attempt.verdict is not None) is (session.in_tls and attempt.result != "handshake-failed")
         assert not (attempt.cleartext and session.in_tls)
         assert isinstance(attempt.detail, str)
         assert attempt.detail or attempt.result in {"delivered", "starttls-absent", "tempfailed"}
@@ -392,7 +398,7 @@ def test_nothing_is_said_in_a_session_that_does_not_satisfy(level: TlsLevel, fai
 
 # --- the retry in cleartext
 
-FAILURES = [BUSY, UNKNOWN, LOST, HANDSHAKE]  # in place of a handshake
+FAILURES = [BUSY, UNKNOWN, HANDSHAKE]  # in place of a handshake
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
@@ -482,6 +488,284 @@ def test_a_server_that_wants_tls_where_it_failed_delays_the_mail_unless_the_mess
     assert (login.outcome, login.status) == ("bounced", "5.7.1")
     within = run(told(*IN_TLS, Transmitted(NEEDS_TLS)), plan_of(host(TlsLevel.MAY, A)))
     assert within.outcome == "bounced"  # it has TLS, and there is nothing that could change
+
+
+# --- TLS without SNI
+
+
+def snis(network: Network) -> list[str | None]:
+    return [effect.sni for session in network.sessions for effect, _ in session.said if isinstance(effect, StartTls)]
+
+
+@pytest.mark.parametrize("choice", ["now", "later", "never"])
+def test_a_handshake_that_ends_by_an_alert_is_tried_without_sni_before_anything_else(choice: str) -> None:
+    """RFC7435-3-a: at the same address, on a new connection, as an attempt of its own that counts for both."""
+    plan = plan_of(host(TlsLevel.MAY, A), host(TlsLevel.MAY, B, name=NAMES[1]))
+    network = told(GREETING, OFFER, ALERT, GREETING, OFFER, WRONG, PLAIN, SENT)
+    outcome = run(network, plan, cleartext_retry=choice)
+    assert tried(outcome) == [(NAMES[0], A, "handshake-failed", False), (NAMES[0], A, "delivered", False)]
+    assert (snis(network), outcome.security) == ([NAMES[0], None], "untrusted")
+    assert [attempt.tlsrpt for attempt in outcome.attempts] == [None, None]
+    assert [attempt.tls_error for attempt in outcome.attempts] == ["UNRECOGNIZED_NAME", None]
+    assert f"-- TLS, SNI none, {len(WRONG.chain)} in the chain" in outcome.attempts[1].transcript
+
+
+@pytest.mark.parametrize(("choice", "clear"), [("now", True), ("later", False), ("never", False)])
+@pytest.mark.parametrize("second", [ALERT, HANDSHAKE], ids=["alert", "broken off"])
+def test_where_that_fails_too_cleartext_follows_as_after_one_failure(
+    second: SessionFailure, choice: str, *, clear: bool
+) -> None:
+    steps = (GREETING, OFFER, ALERT, GREETING, OFFER, second)
+    outcome = run(
+        told(*steps, *[GREETING, OFFER, SENT] * clear), plan_of(host(TlsLevel.MAY, A)), cleartext_retry=choice
+    )
+    assert [attempt.tlsrpt for attempt in outcome.attempts] == [None, "validation-failure", *[None] * clear]
+    assert outcome.outcome == ("delivered" if clear else "deferred")
+    assert outcome.cleartext_retry == (NAMES[:1] if choice == "later" else ())
+
+
+@pytest.mark.parametrize("level", REQUIRED)
+def test_where_sni_is_prescribed_no_handshake_does_without(level: TlsLevel) -> None:  # RFC7672-8.1-a, RFC8461-7.1-c
+    for before in (None, NAMED):
+        outcome = run(told(GREETING, OFFER, ALERT), plan_of(host(level, A)), MESSAGE, before)
+        assert (outcome.outcome, outcome.status) == ("deferred", "4.7.5")
+        assert outcome.attempts[0].tlsrpt == "validation-failure"
+
+
+def test_where_none_was_sent_there_is_nothing_to_leave_out() -> None:
+    plan = plan_of(host(TlsLevel.MAY, A, config=Config(opportunistic_sni=False)))
+    outcome = run(told(GREETING, OFFER, ALERT, GREETING, OFFER, SENT), plan)
+    assert tried(outcome) == [(NAMES[0], A, "handshake-failed", False), (NAMES[0], A, "delivered", True)]
+    assert outcome.attempts[0].tlsrpt == "validation-failure"
+
+
+def test_each_address_is_tried_without_sni_and_one_in_cleartext() -> None:
+    steps = (GREETING, OFFER, ALERT, GREETING, OFFER, HANDSHAKE)
+    network = told(*steps, BUSY, *steps)
+    outcome = run(network, plan_of(host(TlsLevel.MAY, A, C)))
+    assert [(address, clear) for _, address, _, clear in tried(outcome)] == [
+        *((A, False), (A, False), (A, True)),
+        *((C, False), (C, False)),
+    ]
+    assert snis(network) == [NAMES[0], None, NAMES[0], None]
+
+
+def test_the_handshake_without_sni_counts_as_a_connection() -> None:
+    outcome = run(told(GREETING, OFFER, ALERT), plan_of(host(TlsLevel.MAY, A)), max_attempts=1)
+    assert [attempt.tlsrpt for attempt in outcome.attempts] == ["validation-failure"]  # no other one counts for it
+    assert outcome.cleartext_retry == NAMES[:1]
+    steps = (GREETING, OFFER, ALERT, GREETING, OFFER, HANDSHAKE)
+    outcome = run(told(*steps), plan_of(host(TlsLevel.MAY, A)), max_attempts=2)
+    assert [attempt.tlsrpt for attempt in outcome.attempts] == [None, "validation-failure"]
+    assert outcome.cleartext_retry == NAMES[:1]
+
+
+# --- EHLO and HELO
+
+
+@pytest.mark.parametrize("code", range(500, 560))
+@pytest.mark.parametrize("level", LEVELS)
+def test_helo_follows_where_the_code_speaks_of_the_verb_or_nothing_asks_for_tls(level: TlsLevel, code: int) -> None:
+    """RFC5321-3.2-a, RFC5321-4.1.4-a."""
+    follows = code in ({500, 502} if level in REQUIRED else {500, 501, 502, 504, 550})
+    steps = [GREETING, Reply(code)] + [OFFER] * follows + [SENT] * (follows and level in OPPORTUNISTIC)
+    (attempt,) = run(told(*steps), plan_of(host(level, A))).attempts
+    assert attempt.transcript[2:4] == ("C: EHLO", f"S: {code}")
+    assert ("C: HELO" in attempt.transcript) is follows
+    if level in OPPORTUNISTIC:
+        assert attempt.result == ("delivered" if follows else "tempfailed")
+    else:
+        assert (attempt.result, attempt.status) == (
+            ("starttls-absent", "4.7.4") if follows else ("tempfailed", "4.0.0")
+        )
+
+
+@pytest.mark.parametrize("code", range(500, 560))
+def test_within_tls_it_follows_where_the_verb_is_not_known(code: int) -> None:
+    follows = code in {500, 502}
+    for level in (TlsLevel.MAY, TlsLevel.DANE):
+        steps = [GREETING, OFFER, RIGHT, Reply(code), *[PLAIN, SENT] * follows]
+        assert run(told(*steps), plan_of(host(level, A))).outcome == ("delivered" if follows else "deferred")
+
+
+def test_the_dialogue_shows_both_verbs() -> None:
+    lines = transcript(GREETING, NO_EHLO, OFFER, SENT, level=TlsLevel.MAY)
+    assert lines[2:8] == (
+        *("C: EHLO", "S: 502-5.5.1 what?", "S: 502 STARTTLS"),
+        *("C: HELO", "S: 250 mx", "C: MAIL FROM:<a@sender.test>"),
+    )
+
+
+def test_what_is_announced_to_helo_is_nothing() -> None:  # RFC8689-4.2.1-e
+    plan = plan_of(host(TlsLevel.DANE, A, requiretls=True), requiretls=True)
+    outcome = run(told(GREETING, OFFER, RIGHT, NO_EHLO, KEYWORD), plan, evolve(MESSAGE, requiretls=True))
+    assert (outcome.outcome, outcome.status) == ("bounced", "5.7.30")
+
+
+# --- a server that is ourselves
+
+
+@pytest.mark.parametrize("text", ["mx.sender.test", "MX.Sender.Test. ESMTP", "mail.sender.test hello"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_server_that_bears_our_own_name_is_left(level: TlsLevel, text: str) -> None:
+    """RFC5321-5.1-w; but it is a stranger's word, and returns nothing."""
+    config, ours = Config(own_names=["mail.sender.test"]), Reply(250, (text, "STARTTLS"))
+    for steps in ((ours,), (GREETING, ours), (GREETING, NO_EHLO, ours), (GREETING, OFFER, RIGHT, ours)):
+        if level is TlsLevel.NONE and len(steps) == 4:
+            continue
+        network = told(*steps)
+        outcome = network.deliver(plan_of(host(level, A, config=config)))
+        assert (outcome.outcome, outcome.status) == ("deferred", "4.4.6")
+        assert outcome.attempts[0].result == "tempfailed"
+        assert text in outcome.attempts[0].detail
+        assert outcome.attempts[0].transcript[-1] == "C: QUIT"
+
+
+@pytest.mark.parametrize("text", ["", "other.test mx.sender.test", "xmx.sender.test", "mx.sender.test.example", "mx"])
+def test_any_other_name_means_nothing(text: str) -> None:
+    assert run(told(Reply(220, (text,)), PLAIN, SENT), plan_of(host(TlsLevel.MAY, A))).outcome == "delivered"
+
+
+@pytest.mark.parametrize(
+    ("route", "is_looped"),
+    [
+        (NextHop.parse("client.test"), True),
+        (NextHop.static("client.test", [(10, NAMES[0])]), True),
+        (NextHop.parse(f"[{NAMES[0]}]"), False),
+        (NextHop.parse(f"[{A}]"), False),
+    ],
+)
+def test_a_server_that_the_operator_has_chosen_may_bear_it(route: NextHop, *, is_looped: bool) -> None:
+    plan = evolve(plan_of(host(TlsLevel.MAY, A)), next_hop=route)
+    outcome = told(OURS, *[PLAIN, SENT] * (not is_looped)).deliver(plan)
+    assert outcome.outcome == ("deferred" if is_looped else "delivered")
+
+
+# --- the connection lost where TLS begins
+
+
+@pytest.mark.parametrize("choice", ["now", "later", "never"])
+def test_a_connection_lost_on_starttls_waits_for_the_next_try(choice: str) -> None:  # RFC7672-2.2-k
+    plan = plan_of(host(TlsLevel.MAY, A))
+    first = run(told(GREETING, OFFER, LOST), plan, cleartext_retry=choice)
+    (attempt,) = first.attempts
+    assert (attempt.result, attempt.status, attempt.tlsrpt) == ("starttls-refused", "4.4.2", "starttls-not-supported")
+    assert first.cleartext_retry == (() if choice == "never" else NAMES[:1])
+    steps = (GREETING, OFFER, LOST, *[GREETING, OFFER, SENT] * (choice != "never"))
+    second = run(told(*steps), plan, MESSAGE, first, cleartext_retry=choice)
+    assert second.security == (None if choice == "never" else "cleartext")
+
+
+@pytest.mark.parametrize("level", REQUIRED)
+def test_where_tls_is_required_it_is_want_of_tls(level: TlsLevel) -> None:
+    (attempt,) = run(told(GREETING, OFFER, LOST), plan_of(host(level, A))).attempts
+    assert (attempt.result, attempt.status) == ("starttls-refused", "4.7.4")
+
+
+@pytest.mark.parametrize("failure", [HANDSHAKE, ALERT], ids=["closed", "alert"])
+@pytest.mark.parametrize("level", [TlsLevel.MAY, *REQUIRED])
+def test_the_end_in_place_of_the_first_reply_within_tls_is_a_failed_handshake(
+    level: TlsLevel, failure: SessionFailure
+) -> None:
+    """RFC8460-4.3.3-a; RFC7672-2.2-k: cleartext may follow, but it may be chance, and takes two tries."""
+    plan = plan_of(host(level, A))
+    first = run(told(GREETING, OFFER, RIGHT, failure), plan)
+    (attempt,) = first.attempts
+    assert (attempt.result, attempt.status, attempt.tlsrpt) == ("handshake-failed", "4.7.5", "validation-failure")
+    assert (attempt.verdict, attempt.tls_error) == (None, failure.tls_error)
+    assert first.cleartext_retry == (NAMES[:1] if level is TlsLevel.MAY else ())
+    if level is TlsLevel.MAY:
+        again = run(told(GREETING, OFFER, RIGHT, failure, GREETING, OFFER, SENT), plan, MESSAGE, first)
+        assert again.security == "cleartext"
+
+
+# --- a defect of ours
+
+
+class DefectError(Exception):
+    """What nobody foresaw."""
+
+
+def broken() -> Any:
+    """A value that breaks whoever looks at it: a defect in what looks."""
+
+    class Value:
+        def __getattribute__(self, _: str) -> Any:
+            raise DefectError("a date in the year 0 " + "x" * 1000)
+
+    return Value()
+
+
+@pytest.mark.parametrize(
+    ("level", "steps"),
+    [
+        (TlsLevel.DANE, (GREETING,)),
+        (TlsLevel.DANE, (GREETING, OFFER)),
+        (TlsLevel.DANE, (GREETING, OFFER, RIGHT)),
+        (TlsLevel.MAY, (GREETING, NO_EHLO)),
+        (TlsLevel.NONE, (GREETING,)),
+    ],
+)
+def test_a_defect_costs_the_attempt_in_which_it_shows(level: TlsLevel, steps: Any) -> None:
+    plan = plan_of(host(level, A), host(TlsLevel.DANE, B, name=NAMES[1]))
+    outcome = told(*steps, broken(), *IN_TLS, SENT).deliver(plan)
+    assert tried(outcome) == [
+        (NAMES[0], A, "local-error", level is TlsLevel.NONE),
+        (NAMES[1], B, "delivered", False),
+    ]
+    attempt = outcome.attempts[0]
+    assert (attempt.status, attempt.tlsrpt, attempt.verdict) == ("4.3.0", None, None)
+    assert attempt.detail.startswith("DefectError: a date in the year 0")
+    assert len(attempt.detail) <= 200
+    assert attempt.transcript[-2:] == (f"-- local-error: {attempt.detail}", "-- close")
+    assert not sessions(evolve(outcome, attempts=outcome.attempts[:1]))
+    alone = told(*steps, broken()).deliver(plan_of(host(level, A)))
+    assert (alone.outcome, alone.status, alone.cleartext_retry) == ("deferred", "4.3.0", ())
+
+
+def test_a_defect_in_verifying_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verify(*_: Any, **__: Any) -> Any:
+        raise ValueError("year 0 is out of range")
+
+    monkeypatch.setattr(HostPlan, "verify", verify)
+    part = plan_of(host(TlsLevel.DANE, A), requiretls=False)
+    outcome = told(GREETING, OFFER, RIGHT).deliver(part)
+    assert (outcome.attempts[0].result, outcome.status) == ("local-error", "4.3.0")
+
+
+def test_a_defect_forgets_nothing_that_is_known() -> None:
+    plan = plan_of(host(TlsLevel.DANE, A), host(TlsLevel.DANE, B, name=NAMES[1]))
+    part = Transmitted(OK, (OK, TRY_LATER), GO, OK)
+    outcome = told(*IN_TLS, part, GREETING, broken()).deliver(plan, TWO)
+    assert [(str(entry.outcome), entry.status) for entry in outcome.recipients] == [
+        ("delivered", None),
+        ("deferred", "4.3.0"),
+    ]
+    assert outcome.duplicate_possible is False
+
+
+def test_a_defect_in_a_transaction_may_hide_that_the_message_was_taken() -> None:
+    """RFC 5321 section 6.1: no other host is asked."""
+    plan = plan_of(host(TlsLevel.DANE, A), host(TlsLevel.DANE, B, name=NAMES[1]))
+    outcome = told(*IN_TLS, broken()).deliver(plan)
+    assert tried(outcome) == [(NAMES[0], A, "local-error", False)]
+    assert (outcome.outcome, outcome.status, outcome.duplicate_possible) == ("deferred", "4.3.0", True)
+
+
+def test_a_defect_is_no_want_of_tls() -> None:  # RFC8689-4.2.1-o
+    for steps in UNMET.values():
+        outcome = told(GREETING, broken(), *steps).deliver(strict(TlsLevel.DANE, TlsLevel.SECURE), ONE_STRICT)
+        assert outcome.outcome == "deferred"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_who_wants_to_leave_is_let_go(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def verify(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(HostPlan, "verify", verify)
+    with pytest.raises(error):
+        told(GREETING, OFFER, RIGHT).deliver(plan_of(host(TlsLevel.DANE, A)))
 
 
 # --- limits and times

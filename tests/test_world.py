@@ -431,6 +431,51 @@ def test_the_server_name_chooses_the_chain_and_an_unknown_one_gets_the_default()
         assert shown(server, sni=sni) == ("starttls", Secured((der,)))
 
 
+ALERTED = SessionFailure(Trouble.HANDSHAKE, "the server ended the handshake by an alert", alert=True)
+
+
+@pytest.mark.parametrize(
+    ("sni", "without", "known", "unknown"),
+    [
+        ([], LEAF, OTHER, LEAF),
+        ("required", None, OTHER, LEAF),
+        ("strict", LEAF, OTHER, None),
+        (["strict"], LEAF, OTHER, None),
+        (["strict", "required"], None, OTHER, None),
+    ],
+)
+def test_a_server_may_end_the_handshake_because_of_the_server_name(
+    sni: Any, without: bytes | None, known: bytes | None, unknown: bytes | None
+) -> None:
+    server = {"chain": CHAIN[:1], "by_sni": {"B.example": CHAIN[1:]}, "sni": sni}
+    for name, der in ((None, without), ("b.example", known), ("mx.example", unknown)):
+        step, told = shown(server, sni=name)
+        assert (step, told) == ("starttls", ALERTED if der is None else Secured((der,)))
+    step, told = shown(server | {"starttls": "fail"}, sni="mx.example")
+    assert (step, told.kind, told.alert) == ("starttls", Trouble.HANDSHAKE, False)
+
+
+def test_helo_is_answered_where_it_is_asked_for_and_announces_nothing() -> None:
+    server = {"replies": {"EHLO": 502, "HELO": "250 mx.example"}, "extensions": ["SIZE 1000"]}
+    connector = World.from_json({"servers": {"192.0.2.1": {"25": server}}}).connector
+    connected = connector.connect(Connect("192.0.2.1", 25))
+    assert isinstance(connected, Connected)
+    assert connector.ehlo(Ehlo(connected.session)) == Reply(502)
+    assert connector.ehlo(Ehlo(connected.session, helo=True)) == Reply(250, ("mx.example",))
+
+
+@pytest.mark.parametrize("server", [{"drop_after": "handshake"}, {"tls": {"drop_after": "EHLO"}}])
+def test_the_end_in_place_of_the_reply_to_ehlo_within_tls_is_a_failed_handshake(server: Any) -> None:
+    connector = World.from_json({"servers": {"192.0.2.1": {"25": server}}}).connector
+    connected = connector.connect(Connect("192.0.2.1", 25))
+    assert isinstance(connected, Connected)
+    assert isinstance(connector.ehlo(Ehlo(connected.session)), Reply)
+    connector.start_tls(StartTls(connected.session, None, TlsLevel.MAY))
+    failure = connector.ehlo(Ehlo(connected.session))
+    assert isinstance(failure, SessionFailure)
+    assert (failure.kind, failure.alert) == (Trouble.HANDSHAKE, False)
+
+
 def test_one_pem_text_may_hold_several_certificates() -> None:
     text = "pem:" + certificate_to_pem(LEAF) + "between\n" + certificate_to_pem(OTHER)
     assert shown({"chain": [text]}) == ("starttls", Secured((LEAF, OTHER)))
@@ -451,8 +496,7 @@ def test_one_pem_text_may_hold_several_certificates() -> None:
         ({"drop_after": "EHLO"}, "ehlo", Trouble.LOST),
         ({"drop_after": "STARTTLS"}, "starttls", Trouble.LOST),
         ({"replies": {"EHLO": 421}}, "ehlo", 421),
-        ({"replies": {"EHLO": 502}}, "ehlo", 250),  # HELO is tried, and bears no keyword
-        ({"replies": {"EHLO": 500, "HELO": 521}}, "ehlo", 521),
+        ({"replies": {"EHLO": 502}}, "ehlo", 502),
         ({"replies": {"STARTTLS": "250 ok"}}, "starttls", 250),
         ({"starttls": "refused", "replies": {"STARTTLS": 501}}, "starttls", 501),
         ({"behind_starttls": "250 ok"}, "starttls", Trouble.INJECTED),
@@ -563,6 +607,10 @@ def test_two_connections_to_a_server_are_apart() -> None:
         {"replies": {"MAIL": "\u0662\u0665\u0660 ok"}},
         {"replies": {"RCPT": []}},
         {"replies": {"RCPT": [250, "x"]}},
+        {"sni": "lenient"},
+        {"sni": ["required", "lenient"]},
+        {"sni": True},
+        {"sni": None},
         {"greeting": 150},
         {"greeting": "hello"},
         {"mail": "soon"},

@@ -82,6 +82,7 @@ class Session:
     """A connection, or the try to make one, and what was said."""
 
     effect: Connect
+    number: int  # of those before it
     said: list[tuple[Any, Any]] = field(factory=list)  # effects and their results, the Connect first
     is_closed: bool = False
 
@@ -110,7 +111,7 @@ class Network:
             return Moment(NOW, 0.0)
         if isinstance(effect, Connect):
             assert not [session for session in self.sessions if not session.is_closed], "two sessions at once"
-            session = Session(effect)
+            session = Session(effect, len(self.sessions))
             self.sessions.append(session)
             shown = self.choose(effect, session)
             session.said.append((effect, shown))
@@ -130,10 +131,13 @@ class Network:
     def _check(self, effect: Any, session: Session) -> None:
         last, told = session.said[-1]
         assert not isinstance(told, SessionFailure), "a broken session is good for its end alone"
-        if isinstance(effect, Ehlo):  # once at the beginning, once in TLS (RFC3207-6-i)
+        if isinstance(effect, Ehlo) and effect.helo:  # to a server that does not take EHLO (RFC5321-3.2-a)
+            assert last == Ehlo(session)
+            assert told.code in ({500, 502} if session.in_tls else {500, 501, 502, 504, 550})
+        elif isinstance(effect, Ehlo):  # once at the beginning, once in TLS (RFC3207-6-i)
             assert isinstance(last, Connect) or isinstance(told, Secured)
         elif isinstance(effect, StartTls):
-            assert isinstance(last, Ehlo)
+            assert last == Ehlo(session)
             assert not session.in_tls
             assert "STARTTLS" in told.keywords
         else:
@@ -147,7 +151,9 @@ class Network:
     ) -> Outcome:
         """Deliver over this network; every session is ended, once."""
         config = Config(**settings)
-        program = deliver(plan.next_hop, message, plan=plan, config=config, trust=TRUST, before=before)
+        program = deliver(
+            plan.next_hop, message, plan=plan, config=config, trust=TRUST, before=before, ehlo_name="mx.sender.test"
+        )
         outcome = drive(program, self)
         assert all(session.is_closed for session in self.sessions)
         assert not isinstance(self.choose, Told) or not self.choose.left, "the walk ended before that was asked"
@@ -205,11 +211,14 @@ PLAIN, OFFER = Reply(250, ("mx",)), Reply(250, ("mx", "STARTTLS"))
 KEYWORD = Reply(250, ("mx", "REQUIRETLS"))
 TRY_LATER, GREYLISTED = Reply(450, ("4.2.0 try later",)), Reply(451, ("busy",))
 NEVER, UNKNOWN = Reply(550, ("5.1.1 unknown",)), Reply(554, ("no",))
+NO_EHLO, NOT_YOU = Reply(502, ("5.5.1 what?", "STARTTLS")), Reply(550, ("5.7.1 not you", "STARTTLS"))
+OURS = Reply(250, ("MX.Sender.Test. hello", "STARTTLS"))  # the name that this system has in these tests
 NEEDS_LOGIN = Reply(530, ("5.7.1 Authentication required",))  # RFC 4954 section 6
 NEEDS_TLS, TOO_MANY = Reply(530, ("5.7.0 Must issue a STARTTLS command first",)), Reply(552, ("5.5.3 too many",))
 UNREACHABLE = SessionFailure(Trouble.UNREACHABLE, "refused")
 LOST = SessionFailure(Trouble.LOST, "closed")
-INJECTED, HANDSHAKE = SessionFailure(Trouble.INJECTED, "more octets"), SessionFailure(Trouble.HANDSHAKE, "alert")
+INJECTED, HANDSHAKE = SessionFailure(Trouble.INJECTED, "more octets"), SessionFailure(Trouble.HANDSHAKE, "closed")
+ALERT = SessionFailure(Trouble.HANDSHAKE, "alert", "UNRECOGNIZED_NAME", alert=True)
 
 
 def transactions(count: int) -> list[Transmitted]:
@@ -250,32 +259,42 @@ def transactions(count: int) -> list[Transmitted]:
 
 
 def all_options(effect: Any, session: Session) -> Sequence[Any]:
-    """Everything that can happen to a step."""
+    """Everything that can happen to a step; less in a third session, of which there would be too many."""
+    if session.number > 1:
+        return some_options(effect, session)[:2]
     if isinstance(effect, Connect):
-        return GREETING, UNREACHABLE, LOST, BUSY, CLOSED, GO
+        return GREETING, UNREACHABLE, LOST, BUSY, CLOSED, GO, OURS
+    if isinstance(effect, Ehlo) and effect.helo:
+        return PLAIN, OFFER, LOST, NOT_YOU, OURS
+    if isinstance(effect, Ehlo) and session.in_tls:
+        return KEYWORD, OFFER, LOST, BUSY, CLOSED, NO_EHLO, NOT_YOU, HANDSHAKE, ALERT, OURS
     if isinstance(effect, Ehlo):
-        return (KEYWORD, OFFER, LOST, BUSY, CLOSED) if session.in_tls else (OFFER, PLAIN, LOST, BUSY, CLOSED, GO)
+        return OFFER, PLAIN, LOST, BUSY, CLOSED, GO, NO_EHLO, NOT_YOU, OURS
     if isinstance(effect, StartTls):
-        return RIGHT, WRONG, Secured(()), BUSY, CLOSED, OK, LOST, INJECTED, HANDSHAKE
+        return RIGHT, WRONG, Secured(()), BUSY, CLOSED, OK, LOST, INJECTED, HANDSHAKE, ALERT
     return transactions(len(effect.recipients))
 
 
 def some_options(effect: Any, session: Session) -> Sequence[Any]:
-    """One of each kind that matters to what comes next."""
+    """One of each kind that matters to what comes next; fewer in a late session."""
+    few = session.number > 2
     if isinstance(effect, Connect):
         return GREETING, UNREACHABLE
     if isinstance(effect, Ehlo):
         return (KEYWORD, PLAIN, LOST) if session.in_tls else (OFFER, PLAIN, LOST)
     if isinstance(effect, StartTls):
-        return RIGHT, WRONG, BUSY, HANDSHAKE, INJECTED
+        return (
+            (RIGHT, HANDSHAKE) if few else (RIGHT, WRONG, BUSY, HANDSHAKE, INJECTED, *[ALERT] * (session.number == 0))
+        )
     count = len(effect.recipients)
-    return (
+    transactions = (
         Transmitted(OK, (OK,) * count, GO, OK),
         Transmitted(OK, (TRY_LATER,) * count),
         Transmitted(OK, (OK,) * (count - 1) + (NEVER,), GO if count > 1 else None, OK if count > 1 else None),
         Transmitted(OK, (OK,) * count, GO, failure=LOST),
         Transmitted(OK, (OK,) * count, GO, failure=LOST, committed=True),
     )
+    return transactions[:2] if few else transactions
 
 
 # --- the second mind
@@ -307,6 +326,7 @@ class Tried:
     is_committed: bool = False
     tls_failed: bool = False  # so that cleartext may follow at once
     lost_in_tls: bool = False  # so that it may the next time
+    by_alert: bool = False  # and SNI was sent: so that TLS without it may follow
 
 
 def own_status(reply: Reply) -> str | None:
@@ -354,16 +374,23 @@ class Reference:
         allowed = each.level in OPPORTUNISTIC
         named = self.before is not None and each.host in self.before.cleartext_retry
         for address in each.addresses:
-            for is_retry in (False, True):
-                if len([tried for tried in self.tried if tried.address]) >= self.config.max_attempts:
+            kind = "first"
+            while kind:
+                if self._made >= self.config.max_attempts:
                     self.is_cut_short = True
                     return False
                 assert due, "the walk ended before everything was tried"
                 session = due.pop(0)
                 assert (session.effect.address, session.effect.port) == (address, each.port)
-                tried = self._judge(session, each, is_retry=is_retry)
+                sni = each.sni if kind == "first" else None
+                assert {effect.sni for effect, _ in session.said if isinstance(effect, StartTls)} <= {sni}
+                tried = self._judge(session, each, is_retry=kind == "in clear")
                 self._count(tried)
-                if is_retry:
+                if tried.by_alert and allowed and self._made < self.config.max_attempts:
+                    tried.tlsrpt = None  # the next one counts for both
+                    kind = "without SNI"
+                    continue
+                if kind == "in clear":
                     self.noted[each.host] = True
                 elif allowed and (tried.tls_failed or tried.lost_in_tls):
                     self.noted.setdefault(each.host, False)
@@ -371,10 +398,14 @@ class Reference:
                     return False
                 choice = self.config.cleartext_retry
                 may_retry = allowed and not is_retried and choice != "never" and (choice == "now" or named)
-                if is_retry or not may_retry or not (tried.tls_failed or (tried.lost_in_tls and named)):
+                if kind == "in clear" or not may_retry or not (tried.tls_failed or (tried.lost_in_tls and named)):
                     break
-                is_retried = True
+                kind, is_retried = "in clear", True
         return True
+
+    @property
+    def _made(self) -> int:
+        return len([tried for tried in self.tried if tried.address])
 
     def _count(self, tried: Tried) -> None:
         self.tried.append(tried)
@@ -398,14 +429,17 @@ class Reference:
         greeting = results.pop(0)
         if isinstance(greeting, SessionFailure):
             return ends("connect-failed", "4.4.1") if greeting.kind == "unreachable" else ends("tempfailed", "4.4.2")
-        if greeting.code >= 300:
-            return ends("tempfailed", waits(greeting))
+        if greeting.code >= 300 or greeting == OURS:
+            return ends("tempfailed", "4.4.6" if greeting == OURS else waits(greeting))
         said = results.pop(0)
+        is_helo = False
+        if isinstance(said, Reply) and said.code in ({500, 501, 502, 504, 550} if each.cleartext else {500, 502}):
+            said, is_helo = results.pop(0), True
         if isinstance(said, SessionFailure):
             return ends("tempfailed", "4.4.2")
-        if said.code >= 300:
-            return ends("tempfailed", waits(said))
-        if not clear and "STARTTLS" not in said.keywords:
+        if said.code >= 300 or said == OURS:
+            return ends("tempfailed", "4.4.6" if said == OURS else waits(said))
+        if not clear and (is_helo or "STARTTLS" not in said.keywords):
             tried.tlsrpt = "starttls-not-supported"
             if level not in OPPORTUNISTIC:
                 return ends("starttls-absent", "4.7.4")
@@ -413,11 +447,14 @@ class Reference:
         if not clear:
             shown = results.pop(0)
             if not isinstance(shown, Secured):
-                is_reply = isinstance(shown, Reply)
-                tried.tls_failed = is_reply or shown.kind != "injected"
-                if is_reply or shown.kind == "lost":
+                if isinstance(shown, Reply) or shown.kind == "lost":
+                    tried.tls_failed, tried.lost_in_tls = isinstance(shown, Reply), not isinstance(shown, Reply)
                     tried.tlsrpt = "starttls-not-supported"
-                    return ends("starttls-refused", "4.7.4")
+                    is_lost = tried.lost_in_tls and level in OPPORTUNISTIC
+                    return ends("starttls-refused", "4.4.2" if is_lost else "4.7.4")
+                (asked,) = [effect for effect, _ in session.said if isinstance(effect, StartTls)]
+                tried.tls_failed = shown.kind != "injected"
+                tried.by_alert = shown.alert and asked.sni is not None
                 tried.tlsrpt = "validation-failure"
                 return ends("handshake-failed", "4.7.5")
             if level in {TlsLevel.DANE, TlsLevel.SECURE} and shown != RIGHT:
@@ -426,14 +463,21 @@ class Reference:
                 return ends("not-authenticated", "4.7.5")
             tried.tlsrpt = "tlsa-invalid" if level is TlsLevel.ENCRYPT else None
             said = results.pop(0)
+            is_helo = False
+            if isinstance(said, Reply) and said.code in {500, 502}:
+                said, is_helo = results.pop(0), True
             if isinstance(said, SessionFailure):
                 tried.lost_in_tls = True
-                return ends("tempfailed", "4.4.2")
-            if said.code >= 300:
-                return ends("tempfailed", waits(said))
-            if each.requiretls and "REQUIRETLS" not in said.keywords and self.message.sender:
+                if said.kind == "lost":
+                    return ends("tempfailed", "4.4.2")
+                tried.tlsrpt = "validation-failure"  # RFC8460-4.3.3-a
+                return ends("handshake-failed", "4.7.5")
+            if said.code >= 300 or said == OURS:
+                return ends("tempfailed", "4.4.6" if said == OURS else waits(said))
+            is_announced = not is_helo and "REQUIRETLS" in said.keywords
+            if each.requiretls and not is_announced and self.message.sender:
                 return ends("requiretls-absent", "4.7.30")
-            tried.requiretls = each.requiretls and "REQUIRETLS" in said.keywords
+            tried.requiretls = each.requiretls and is_announced
         (sent,) = results
         self._judge_transaction(tried, sent)
         is_lost = sent.failure is not None and tried.result == "tempfailed"

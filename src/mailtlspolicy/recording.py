@@ -127,11 +127,11 @@ class Recorder:
         """As the connector's."""
         session: _Session = effect.session
         shown = self._connections.ehlo(evolve(effect, session=session.inner))
-        if isinstance(shown, SessionFailure):
+        phase = session.seen.setdefault("tls", {}) if session.in_tls else session.seen
+        if isinstance(shown, SessionFailure):  # silence too is an end in a world
             session.seen["drop_after"] = "handshake" if session.in_tls else "EHLO"
-        elif not shown.success:
-            phase = session.seen.setdefault("tls", {}) if session.in_tls else session.seen
-            phase["replies"] = {"EHLO": str(shown), "HELO": str(shown)}
+        elif effect.helo or not shown.success:
+            phase.setdefault("replies", {})["HELO" if effect.helo else "EHLO"] = str(shown)
         elif session.in_tls:
             session.seen["requiretls"] = KEYWORD in shown.keywords
         elif "STARTTLS" not in shown.keywords:
@@ -151,6 +151,8 @@ class Recorder:
             else:  # what one server name was shown stands for the others too, until they are asked for
                 session.seen.setdefault("chain", chain)
                 session.seen.setdefault("by_sni", {})[effect.sni] = chain
+        elif isinstance(shown, SessionFailure) and shown.alert:
+            session.seen.setdefault("sni", []).append("required" if effect.sni is None else "strict")
         elif isinstance(shown, SessionFailure):
             session.seen |= {
                 Trouble.INJECTED: {"behind_starttls": "250 something"},
