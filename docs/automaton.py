@@ -1,8 +1,9 @@
 """The diagram of delivery, drawn from the table of the automaton: `svg()`.
 
 A state is a card. In it stand the events that end an attempt, each with its result. What goes on is an arrow; a dashed
-one, into cleartext, is taken only with the permission that it bears. The two columns are the two ways through the
-table: from `CONNECT`, and from `CONNECT_IN_CLEAR`. Colours are those of the page's theme, by `static/style.css`.
+one is taken only with the permission that it bears. The two columns are the two ways through the table: from `CONNECT`,
+and from `CONNECT_IN_CLEAR`. What may happen in every state stands beside them. Colours are those of the page's theme,
+by `static/style.css`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ GAP = 40  # between cards, where the arrow from one to the next has its label
 LANE = 16  # around the cards in cleartext; on their far side there is room for an arrow
 CLEAR_X = WIDTH - CARD - 2 * LANE
 TITLE = 20
+
+ANYWHERE = {Event.LOCAL_ERROR}  # events that every state has
 
 
 @frozen
@@ -65,7 +68,7 @@ def column(start: State, x: float, y: float) -> list[Card]:
     """The cards of one way through the table."""
     cards: list[Card] = []
     for state, _ in way(start):
-        rows = tuple((event, row) for (at, event), row in TRANSITIONS.items() if at is state)
+        rows = tuple((event, row) for (at, event), row in TRANSITIONS.items() if at is state and event not in ANYWHERE)
         cards.append(Card(state, x, cards[-1].bottom + GAP if cards else y, rows))
     return cards
 
@@ -120,12 +123,17 @@ def _onward(card: Card, cards: dict[State, Card]) -> Iterable[str]:
 
 
 def _permitted(cards: dict[State, Card]) -> Iterable[str]:
-    """The dashed arrows: to the end of the column around its far side, to its beginning by a way of their own each."""
+    """The dashed arrows: to the end of a column around its far side, to its beginning by a way of their own each."""
     into: dict[tuple[str, State], list[float]] = {}
     for (state, event), row in TRANSITIONS.items():
         if row.permitted is not None and row.permission is not None:
             into.setdefault((row.permission, row.permitted), []).append(cards[state].line(event))
     left = MARGIN + CARD
+    back = [key for key in into if key[1] is State.CONNECT]
+    for permission, target in back:
+        (y,), enters, x = into.pop((permission, target)), cards[target].y + HEAD / 2, CLEAR_X - LANE - 12
+        yield _dashed(f"M{left} {y:g} H{x} V{enters:g} H{left + 2}", arrow=True)
+        yield _permission((left + x) / 2, enters, permission)
     for number, ((permission, target), lines) in enumerate(into.items()):
         card = cards[target]
         enters = card.y + HEAD / 2
@@ -148,7 +156,15 @@ def _legend(x: float, y: float) -> Iterable[str]:
         yield _text(x + 34, y + LINE * number, meaning, "meaning")
     below = y + LINE * len(signs)
     yield _dashed(f"M{x} {below - 4:g} H{x + 26}", arrow=True)
-    yield _text(x + 34, below, "cleartext follows instead, by the permission named", "meaning")
+    yield _text(x + 34, below, "this follows instead, by the permission named", "meaning")
+    for number, (text, state) in enumerate(
+        {"in any state": State.CONNECT, "where a message is sent": State.SEND}.items()
+    ):
+        for event in ANYWHERE:
+            row, line = TRANSITIONS[state, event], below + LINE * (number + 1)
+            yield _text(x + 12, line, f"{'■' if row.to is State.END else '↓'} {event}", "event")
+            yield _text(x + 104, line, text, "meaning")
+            yield _text(x + CARD, line, str(row.result), "result")
 
 
 def _dashed(path: str, *, arrow: bool) -> str:

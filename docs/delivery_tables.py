@@ -48,16 +48,18 @@ CASES = (
     Case("a greeting of 4xx", {"greeting": "421 4.3.2 later"}),
     Case("a greeting of 5xx", {"greeting": "554 5.7.1 no"}),
     Case("the connection lost in place of the greeting", {"drop_after": "connect"}),
-    Case("EHLO refused, but by 500 or 502", {"replies": {"EHLO": "550 5.7.1 no"}}),
     Case("EHLO unknown (500, 502); HELO follows", {"replies": {"EHLO": 502}}),
+    Case("EHLO not acceptable (501, 504, 550); at `may` HELO follows", {"replies": {"EHLO": "550 5.7.1 no"}}),
+    Case("EHLO refused with another code", {"replies": {"EHLO": "554 5.7.1 no"}}),
     Case("STARTTLS not announced", {"starttls": "absent"}),
     Case("STARTTLS answered by another code than 220", {"starttls": "refused"}),
     Case("the connection lost in place of that reply", {"drop_after": "STARTTLS"}),
     Case("octets behind the 220", {"behind_starttls": "250 ok"}),
     Case("a handshake that fails", {"starttls": "fail"}),
+    Case("a handshake that ends by an alert because of the SNI", {"sni": "strict"}),
     Case("certificates that do not satisfy", levels=("dane", "secure"), authentic=False),
-    Case("the connection lost after the handshake", {"drop_after": "handshake"}),
-    Case("EHLO in TLS refused", {"tls": {"replies": {"EHLO": "554 5.7.1 no"}}}),
+    Case("the connection ended in place of the reply to EHLO in TLS", {"drop_after": "handshake"}),
+    Case("EHLO in TLS refused, but by 500 or 502", {"tls": {"replies": {"EHLO": "550 5.7.1 no"}}}),
     Case("4xx to MAIL, RCPT, DATA or the message", {"mail": "451 4.3.0 later"}),
     Case("5xx to MAIL, RCPT, DATA or the message", {"mail": "554 5.6.0 no"}),
     Case("the connection lost before the last octet of the message", {"drop_after": "DATA"}),
@@ -68,6 +70,7 @@ INSISTING = (
     Case("STARTTLS not announced; then 530 to MAIL in cleartext", {"starttls": "absent"} | INSISTS),
     Case("a handshake that fails; then 530 to MAIL in cleartext", {"starttls": "fail"} | INSISTS),
 )
+ALERT_ANYWAY = Case("a handshake that ends by an alert, with and without SNI", {"sni": ["required", "strict"]})
 GOOD = Case("nothing wrong")
 
 POLICY = "version: STSv1\nmode: enforce\nmx: *.provider.example\nmax_age: 604800\n"
@@ -162,7 +165,7 @@ def _then(made: tuple[Attempt, ...]) -> str:
         return "end of the walk"
     if others[0].address != first.address:
         return "next address"
-    return "**cleartext**, new connection"
+    return "**cleartext**, new connection" if others[0].cleartext else "TLS without SNI, new connection"
 
 
 def outcomes() -> Iterable[Row]:
@@ -207,7 +210,7 @@ def cleartext() -> Iterable[Row]:
     cases = [case for case in CASES if case.shows in _TLS_FAILURES]
     if len(cases) != len(_TLS_FAILURES):
         raise AssertionError("a case has another name")
-    for case in cases:
+    for case in (*cases, ALERT_ANYWAY):
         cells = []
         for retry in ("now", "later", "never"):
             outcome = sent(case, "may", retry=retry, alone=True)
@@ -220,9 +223,11 @@ def cleartext() -> Iterable[Row]:
 _TLS_FAILURES = {
     "STARTTLS not announced",
     "STARTTLS answered by another code than 220",
+    "the connection lost in place of that reply",
     "a handshake that fails",
     "octets behind the 220",
-    "the connection lost after the handshake",
+    "the connection ended in place of the reply to EHLO in TLS",
+    "the connection lost before the last octet of the message",
 }
 
 
