@@ -165,6 +165,7 @@ def _listeners(directory: Path, worlds: Sequence[World]) -> Iterator[servers.Lis
                     server.manners,
                     server.manners if server.tls_manners is None else server.tls_manners,
                     server.ciphers,
+                    server.refuses_sni,
                 )
 
 

@@ -36,6 +36,7 @@ class Server:
         manners: how it behaves towards mail.
         tls_manners: the same within TLS, where it differs.
         ciphers: the cipher suites of TLS 1.2, where it can do no other.
+        refuses_sni: it ends by an alert the handshake of whoever sends SNI.
         postfix: options of smtpd, where a real Postfix is the server.
     """
 
@@ -50,6 +51,7 @@ class Server:
     manners: Manners = field(factory=Manners)
     tls_manners: Manners | None = None
     ciphers: str | None = None
+    refuses_sni: bool = False
     postfix: Mapping[str, str] | None = None
 
 

@@ -91,6 +91,7 @@ class Listener:
         manners: see there.
         tls_manners: those within TLS.
         ciphers: the cipher suites of TLS 1.2, where it can do no other.
+        refuses_sni: it ends by an alert the handshake of whoever sends SNI.
     """
 
     address: str
@@ -102,6 +103,7 @@ class Listener:
     manners: Manners = Manners()
     tls_manners: Manners = Manners()
     ciphers: str | None = None
+    refuses_sni: bool = False
 
 
 @define
@@ -131,10 +133,13 @@ def _tls(listener: Listener, journal: Journal) -> ssl.SSLContext:
     context = _context(listener.chain, listener.ciphers)
     other = _context(listener.other_chain) if listener.other_chain else None
 
-    def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
         journal.handshakes.append(Visit(listener.address, name))
+        if listener.refuses_sni and name is not None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         if other is not None and name != listener.chain_for:
             connection.context = other
+        return None
 
     context.sni_callback = choose
     return context

@@ -72,7 +72,8 @@ def only(securities: set[str]) -> str | None:
 
 
 def config_of(scene: Scene) -> Config:
-    return Config.from_settings({"sts": "off"} | dict(setting.split("=") for setting in scene.settings))
+    settings = {"sts": "off", "loopback_is_own": "false"}  # all of the lab is on this machine
+    return Config.from_settings(settings | dict(setting.split("=") for setting in scene.settings))
 
 
 def async_engine(config: Config) -> AsyncEngine:
@@ -241,7 +242,7 @@ def test_postfix_resorts_to_cleartext_at_the_next_try_as_we_do(lab: Lab, sender:
     sender.postfix.flush(report.queue_id for report in first.values())
     second = await_reports(sender.postfix, recipients.values(), 2)
     fates = {name: fate_by_postfix(world, [second[recipients[name]]], lab.journal) for name, world in worlds.items()}
-    assert fates == {name: expected.fate for name, expected in NEXT_TRIES.items()}
+    assert fates == {name: expected.by_postfix or expected.fate for name, expected in NEXT_TRIES.items()}
 
 
 # ---------------------------------------------------------------- the tables
