@@ -94,7 +94,7 @@ def failure_of(host: PolicyHost) -> str | None:
 def check(kind: str, hosts: PolicyHosts, host: PolicyHost) -> Check:
     """Discover the policy, plan, and look at the mail server."""
     trust = TrustStore.from_pem(hosts.anchors.read_bytes())
-    config = Config(max_fetch_seconds=host.seconds)
+    config = Config(max_fetch_seconds=host.seconds, loopback_is_own=False)
     domain = f"{host.label}.{hosts.domain}"
     if kind == "sync":
         engine = Engine(
@@ -134,7 +134,11 @@ def test_the_policy_of_a_good_host_is_enforced_and_no_others(hosts: PolicyHosts,
 
 def test_without_the_root_an_enforced_host_is_not_used(hosts: PolicyHosts) -> None:  # RFC8461-4.2-b, RFC8461-10.1-a
     engine = Engine(
-        DnsResolver(nameservers=[RESOLVER]), fetcher=fetcher_of(hosts), connector=SmtpConnector(), trust=TrustStore()
+        DnsResolver(nameservers=[RESOLVER]),
+        fetcher=fetcher_of(hosts),
+        connector=SmtpConnector(),
+        trust=TrustStore(),
+        config=Config(loopback_is_own=False),
     )
     (server,) = engine.check(f"{HOSTS[0].label}.{hosts.domain}").servers
     assert (server.result, server.security) == ("not-authenticated", None)
