@@ -726,10 +726,21 @@ def test_what_a_message_costs_does_not_depend_on_its_size(line: bytes) -> None:
     assert peak < 8 * smtp.BLOCK_OCTETS
 
 
-def test_others_have_their_turn_between_two_blocks(server: SmtpServer) -> None:
+def test_others_have_their_turn_between_two_blocks(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a message is measured, and when it is sent."""
     server.script = Receiver()
-    content = b"\n" * (40 * smtp.BLOCK_OCTETS)
-    turns = 0
+    sent = message(b"\n" * (20 * smtp.BLOCK_OCTETS))
+    turns, seen = 0, []
+
+    def noted(name: str) -> None:
+        usual = getattr(smtp, name)
+
+        def noting(content: bytes) -> Iterator[Any]:
+            for block in usual(content):
+                seen.append(turns)
+                yield block
+
+        monkeypatch.setattr(smtp_async, name, noting)
 
     async def count() -> None:
         nonlocal turns
@@ -742,15 +753,16 @@ def test_others_have_their_turn_between_two_blocks(server: SmtpServer) -> None:
         connector = AsyncSmtpConnector(ehlo_name="client.example", timeout=10)
         connected = await connector.connect(Connect(server.address, server.port))
         assert isinstance(connected, Connected)
-        sent = message(content)
-        before = turns
         result = await connector.transmit(Transmit(connected.session, sent, sent.recipients))
-        assert turns - before > 80  # when it is measured, and when it is sent
         assert result.end == TAKEN
         await connector.close(Close(connected.session))
         counter.cancel()
 
+    noted("measures")
+    noted("blocks_of")
     asyncio.run(both())
+    assert len(seen) == 40
+    assert seen == sorted(set(seen))
 
 
 def test_a_large_message_comes_whole(send: Send, served: Credentials) -> None:
