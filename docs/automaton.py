@@ -25,7 +25,13 @@ LANE = 16  # around the cards in cleartext; on their far side there is room for 
 CLEAR_X = WIDTH - CARD - 2 * LANE
 TITLE = 20
 
-ANYWHERE = {Event.LOCAL_ERROR}  # events that every state has
+# Events that every state has
+ANYWHERE = (
+    (Event.LOCAL_ERROR, State.CONNECT, "in any state"),
+    (Event.LOCAL_ERROR, State.SEND, "where a message is sent"),
+    (Event.OVERDUE, State.CONNECT, "in any state"),
+)
+EVERYWHERE = {event for event, _, _ in ANYWHERE}
 
 
 @frozen
@@ -68,7 +74,9 @@ def column(start: State, x: float, y: float) -> list[Card]:
     """The cards of one way through the table."""
     cards: list[Card] = []
     for state, _ in way(start):
-        rows = tuple((event, row) for (at, event), row in TRANSITIONS.items() if at is state and event not in ANYWHERE)
+        rows = tuple(
+            (event, row) for (at, event), row in TRANSITIONS.items() if at is state and event not in EVERYWHERE
+        )
         cards.append(Card(state, x, cards[-1].bottom + GAP if cards else y, rows))
     return cards
 
@@ -157,14 +165,11 @@ def _legend(x: float, y: float) -> Iterable[str]:
     below = y + LINE * len(signs)
     yield _dashed(f"M{x} {below - 4:g} H{x + 26}", arrow=True)
     yield _text(x + 34, below, "this follows instead, by the permission named", "meaning")
-    for number, (text, state) in enumerate(
-        {"in any state": State.CONNECT, "where a message is sent": State.SEND}.items()
-    ):
-        for event in ANYWHERE:
-            row, line = TRANSITIONS[state, event], below + LINE * (number + 1)
-            yield _text(x + 12, line, f"{'■' if row.to is State.END else '↓'} {event}", "event")
-            yield _text(x + 104, line, text, "meaning")
-            yield _text(x + CARD, line, str(row.result), "result")
+    for number, (event, state, text) in enumerate(ANYWHERE):
+        row, line = TRANSITIONS[state, event], below + LINE * (number + 1)
+        yield _text(x + 12, line, f"{'■' if row.to is State.END else '↓'} {event}", "event")
+        yield _text(x + 104, line, text, "meaning")
+        yield _text(x + CARD, line, str(row.result), "result")
 
 
 def _dashed(path: str, *, arrow: bool) -> str:

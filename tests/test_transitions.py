@@ -80,6 +80,7 @@ send-in-clear     local-error            end            local-error
 # - a handshake that the server ends over what was offered is tried without SNI before cleartext (RFC7435-3-a)
 # - the connection lost on STARTTLS or within TLS may be chance, so that it takes two tries (RFC7672-2.2-k); in place of
 #   the first reply within TLS its end is a failed handshake (RFC8460-4.3.3-a), which is no more certain
+# - when the time is up no further host is tried; the mail waits
 # - a defect of ours says nothing of the server, but in a transaction it may hide that the message was taken
 # - 4yz: elsewhere or later; 5yz: never again (RFC5321-4.2.1-a, RFC5321-4.2.1-d)
 
@@ -97,8 +98,9 @@ def _stated() -> dict[tuple[State, Event], tuple[State, Result | None, Permissio
             None if permission is None else Permission(permission),
             None if elsewhere is None else State(elsewhere),
         )
-    for state in {state for state, _ in found}:  # a defect may show anywhere
+    for state in {state for state, _ in found}:  # a defect may show anywhere, and the time be up
         found.setdefault((state, Event.LOCAL_ERROR), (State.NEXT, Result.LOCAL_ERROR, None, None))
+        found[state, Event.OVERDUE] = State.END, Result.TEMPFAILED, None, None
     return found
 
 
@@ -135,7 +137,7 @@ def test_nothing_happens_after_the_end_or_between_two_addresses() -> None:
 def test_every_row_of_the_table_has_its_clause_and_goes_to_cleartext_by_permission_alone() -> None:
     assert TRANSITIONS.keys() == EXPECTED.keys()
     for (state, _), transition in TRANSITIONS.items():
-        assert re.fullmatch(r"RFC \d{4} section \d+(\.\d+)*", transition.clause)
+        assert re.fullmatch(r"RFC \d{4} section \d+(\.\d+)*|Config\.\w+", transition.clause)
         assert (transition.permission is None) is (transition.permitted is None)
         assert transition.to not in IN_CLEAR or state in IN_CLEAR
 
@@ -184,7 +186,7 @@ def test_every_path_ends_with_one_result_an_attempt(permissions: frozenset[Permi
 
 def test_without_a_permission_no_path_leads_to_cleartext() -> None:  # RFC8689-4.2.1-n, RFC3207-6-d
     found = list(paths(frozenset()))
-    assert len(found) == 4 + 4 + 6 + 2 + 5 + 7
+    assert len(found) == 5 + 5 + 7 + 3 + 6 + 8
     assert all(not IN_CLEAR & set(states(path)) for path, _, _ in found)
 
 
@@ -267,7 +269,7 @@ def test_the_walk_ends_where_nobody_is_left_or_the_message_may_have_arrived() ->
         (state, event)
         for state in (State.SEND, State.SEND_IN_CLEAR)
         for event in (Event.DELIVERED, Event.REJECTED, Event.LOST_AFTER_DATA, Event.LOCAL_ERROR)
-    }
+    } | {(state, Event.OVERDUE) for state in set(State) - {State.NEXT, State.END}}
 
 
 def test_every_state_and_every_event_is_met_on_some_path() -> None:

@@ -244,7 +244,15 @@ def ask(effect: Effect[_R]) -> Program[_R]:
     Raises:
         BrokenContract: what was sent is no answer to it.
     """
-    result = yield effect
+    return answer_to(effect, (yield effect))
+
+
+def answer_to(effect: Effect[_R], result: object) -> _R:
+    """The result of an effect, typed.
+
+    Raises:
+        BrokenContract: it is no answer to it.
+    """
     if not isinstance(result, effect.answers):
         raise BrokenContract(effect.performer, effect, f"{type(result).__name__}: {result!r:.80}")
     return cast("_R", result)

@@ -28,7 +28,7 @@ from mailtlspolicy.delivery.session import (
     Trouble,
 )
 from mailtlspolicy.delivery.transitions import IN_CLEAR, Event, Result, State, follow
-from mailtlspolicy.effects import Now, ask
+from mailtlspolicy.effects import BrokenContract, Now, answer_to, ask
 from mailtlspolicy.names import MAX_NAME_OCTETS
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Conversation:
             except GeneratorExit:  # nobody is there to close the connection
                 raise
             except BaseException as error:
-                if self._is_asking or not isinstance(error, Exception):
+                if self._is_asking or isinstance(error, BrokenContract) or not isinstance(error, Exception):
                     self.is_broken = True
                     yield from self._close()
                     raise
@@ -190,9 +190,9 @@ class Conversation:
 
     def _ask(self, effect: Effect[_R]) -> Program[_R]:
         self._is_asking = True
-        result = yield from ask(effect)
+        result = yield effect
         self._is_asking = False
-        return result
+        return answer_to(effect, result)
 
     def _connect(self) -> Program[Event]:
         self._tell(f"-- connect to {self.address} port {self.host.port}")
@@ -391,7 +391,9 @@ class Conversation:
         if sent.data is not None:
             self._tell("C: DATA")
             self._heard(sent.data)
-        if sent.end is not None or sent.committed:
+        if sent.end is not None and sent.failure is not None:
+            self._tell(f"C: (some of {len(self.message.content)} octets)")  # it answered before the end of them
+        elif sent.end is not None or sent.committed:
             self._tell(f"C: ({len(self.message.content)} octets and the final dot)")
         if sent.end is not None:
             self._heard(sent.end)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mailtlspolicy.levels import TlsLevel
 
 # The replies on which a performer of these effects acts; everything else is decided in `conversation`
-EHLO_UNKNOWN = {500, 502}  # the server knows HELO alone (RFC 5321 section 3.2)
 READY_FOR_TLS = 220  # the one reply to STARTTLS that permits the handshake (RFC 3207 section 4)
 DATA_WANTED = 354  # the one reply to DATA after which the message is sent (RFC 5321 section 3.3)
 
