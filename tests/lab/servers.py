@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_LINE = 2048
 _END_OF_MAIL = b"\r\n.\r\n"
+_UNRECOGNIZED_NAME = bytes.fromhex("15030300020270")  # a fatal alert (RFC 8446 sections 5.1 and 6)
 _REPLIES = {
     "connect": "220 mx.lab.test ESMTP",
     "HELO": "250 mx.lab.test",
@@ -133,13 +134,10 @@ def _tls(listener: Listener, journal: Journal) -> ssl.SSLContext:
     context = _context(listener.chain, listener.ciphers)
     other = _context(listener.other_chain) if listener.other_chain else None
 
-    def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
         journal.handshakes.append(Visit(listener.address, name))
-        if listener.refuses_sni and name is not None:
-            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         if other is not None and name != listener.chain_for:
             connection.context = other
-        return None
 
     context.sni_callback = choose
     return context
@@ -267,16 +265,25 @@ class _Session(asyncio.Protocol):
         if self._listener.starttls == "fail":
             self._transport.close()
             return
+        context = self._context
+        if self._listener.refuses_sni:
+            context = _context(self._listener.chain)
+            context.sni_callback = self._refuse_sni
         try:
-            transport = await asyncio.get_running_loop().start_tls(
-                self._transport, self, self._context, server_side=True
-            )
+            transport = await asyncio.get_running_loop().start_tls(self._transport, self, context, server_side=True)
         except OSError:  # ssl.SSLError is one
             self._transport.abort()
             return
         assert transport is not None
         self._transport, self._encrypted, self._upgrade = transport, True, None
         self._obey()
+
+    def _refuse_sni(self, _: ssl.SSLObject | ssl.SSLSocket, name: str | None, __: ssl.SSLContext) -> int | None:
+        self._journal.handshakes.append(Visit(self._listener.address, name))
+        if name is None:
+            return None
+        self._transport.write(_UNRECOGNIZED_NAME)  # the one of OpenSSL stays with asyncio
+        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
 
 @contextmanager
