@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -323,9 +325,9 @@ def test_the_files_are_their_owners_alone(path: Path, umask: int) -> None:
 
 
 def test_a_file_keeps_its_permissions(path: Path) -> None:
-    path.touch()
-    path.chmod(0o640)
     make(path, "a.test")
+    path.chmod(0o640)
+    make(path, "b.test")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
@@ -334,11 +336,15 @@ def test_a_file_is_one_when_all_are_closed(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_an_empty_file_becomes_a_store(path: Path) -> None:
-    path.touch()
+def test_a_file_that_was_cut_to_nothing_is_a_failure_until_it_is_removed(path: Path) -> None:
     make(path, "a.test")
+    os.truncate(path, 0)
     with SqliteStore(path) as store:
-        assert store.load("a.test") == entry_of(1)
+        assert_all_fail(store, "what it held is lost")
+        assert path.stat().st_size == 0
+        path.unlink()
+        assert store.load("a.test") is None
+        assert store.store("a.test", entry_of(1)) is None
 
 
 def test_a_store_whose_making_was_cut_short_is_made(path: Path) -> None:
@@ -395,6 +401,12 @@ def test_a_folder_in_place_of_the_file_is_a_failure(path: Path) -> None:
         assert_all_fail(store)
 
 
+def test_a_pipe_in_place_of_the_file_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with SqliteStore(path) as store:
+        assert_all_fail(store, "no file")
+
+
 def test_a_damaged_file_is_a_failure(path: Path) -> None:
     make(path, *(f"d{number}.test" for number in range(100)))
     octets = bytearray(path.read_bytes())
@@ -405,13 +417,21 @@ def test_a_damaged_file_is_a_failure(path: Path) -> None:
 
 
 @contextmanager
-def without_privileges() -> Iterator[Path]:
-    """A folder that everybody may read and nobody may write to, and a process that is not root."""
-    with tempfile.TemporaryDirectory() as name:
+def without_privileges(*names: str) -> Iterator[Path]:
+    """A folder that everybody may read and nobody may write to, and a process that is not root.
+
+    In it the file of a store that another process has open, and what lies beside it, as far as it is named.
+    """
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
         folder = Path(name)
+        with SqliteStore(Path(other) / "policies") as store:
+            assert store.store("a.test", entry_of(1)) is None
+            if not names:
+                store.close()
+            for file in ("policies", *names):
+                shutil.copyfile(Path(other) / file, folder / file)
+                (folder / file).chmod(0o444)
         folder.chmod(0o755)
-        make(folder / "policies", "a.test")
-        (folder / "policies").chmod(0o444)
         root = os.geteuid() == 0
         if root:
             os.seteuid(NOBODY)
@@ -425,12 +445,102 @@ def without_privileges() -> Iterator[Path]:
             folder.chmod(0o755)
 
 
-def test_a_file_that_can_only_be_read_is_never_taken_for_empty() -> None:
-    with without_privileges() as path, SqliteStore(path, timeout=0.1) as store:
-        assert store.load("a.test") is not None
+@pytest.mark.parametrize("names", [(), ("policies-wal", "policies-shm")], ids=["closed", "killed"])
+def test_a_file_that_can_only_be_read_is_read(names: tuple[str, ...]) -> None:
+    with without_privileges(*names) as path, SqliteStore(path, timeout=0.1) as store:
+        before = sorted(path.parent.iterdir())
+        assert store.load("a.test") == entry_of(1)
+        assert store.load("b.test") is None
+        assert store.entries("") == PolicyPage((("a.test", entry_of(1)),))
         assert_fails(store.store("b.test", entry_of(2)))
         assert_fails(store.drop("a.test", entry_of(1)))
+        assert store.load("a.test") == entry_of(1)
+        assert sorted(path.parent.iterdir()) == before
         assert_fails(SqliteStore(path.with_name("other")).load("a.test"))
+
+
+def test_a_log_that_can_not_be_read_may_hold_anything() -> None:
+    with without_privileges("policies-wal") as path, SqliteStore(path, timeout=0.1) as store:
+        assert_all_fail(store)
+
+
+def test_a_file_that_is_written_meanwhile_is_not_read_without_its_locks(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(path, "a.test")
+
+    def unable(path: Path, how: str, timeout: float, opened: Any = sqlite._open) -> sqlite3.Connection:
+        if how == "mode=rw":
+            raise sqlite3.OperationalError("disk I/O error")
+        connection: sqlite3.Connection = opened(path, how, timeout)
+        written.append(len(written))
+        os.utime(path, ns=(len(written), len(written)))
+        return connection
+
+    written: list[int] = []
+    with SqliteStore(path) as store:
+        monkeypatch.setattr(sqlite, "_open", unable)
+        assert_fails(store.load("a.test"), "disk I/O error")
+        assert len(written) == sqlite._READ_ATTEMPTS
+        monkeypatch.setattr(os, "utime", lambda *_, **__: None)
+        assert store.load("a.test") == entry_of(1)
+
+
+def test_a_full_disk_lets_a_store_be_opened_for_reading(path: Path) -> None:
+    make(path, "a.test")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))  # the index of the log has 32 KiB
+    try:
+        with SqliteStore(path) as store:
+            assert store.load("a.test") == entry_of(1)
+            assert store.load("b.test") is None
+            assert_fails(store.store("b.test", entry_of(2)))
+            assert_fails(SqliteStore(path.with_name("new")).store("b.test", entry_of(2)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in path.parent.iterdir() if file.name.startswith("new")] == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_store_that_there_is_no_room_for_holds_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sqlite, "_make", full)
+    with SqliteStore(path) as store:
+        assert store.load("a.test") is None
+        assert store.entries("") == PolicyPage(())
+        assert_fails(store.store("a.test", entry_of(1)))
+        assert_fails(store.drop("a.test", entry_of(1)))
+
+
+def test_what_lies_outside_of_the_damage_is_read(path: Path) -> None:
+    domains = [f"d{number:03}.test" for number in range(300)]
+    make(path, *domains)
+    octets = bytearray(path.read_bytes())
+    leaves = [
+        start for start in range(4096, len(octets), 4096) if octets[start] == 13 and b"STSv1" in octets[start:][:4096]
+    ]
+    middle = leaves[len(leaves) // 2]
+    octets[middle : middle + 8] = b"garbage!"
+    path.write_bytes(octets)
+    with SqliteStore(path) as store:
+        found = {domain: store.load(domain) for domain in domains}
+        lost = {domain for domain, got in found.items() if isinstance(got, StoreFailure)}
+        assert 0 < len(lost) < 50
+        assert {got for domain, got in found.items() if domain not in lost} == {entry_of(1)}
+        failed: set[str] = set()
+        whole: set[str] = set()
+        cursor: str | None = ""
+        while cursor is not None:
+            page = store.entries(cursor)
+            assert isinstance(page, PolicyPage)
+            failed |= {domain for domain, _ in page.failures}
+            whole |= {domain for domain, _ in page.entries}
+            cursor = page.cursor
+        assert (failed, whole) == (lost, {*domains} - lost)
 
 
 def test_a_full_disk_is_a_failure_that_passes(path: Path) -> None:
@@ -588,6 +698,7 @@ def test_threads_that_make_one_file_at_once_all_succeed(path: Path) -> None:
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "BEGIN; SELECT * FROM sqlite_master"])
 def test_the_making_of_a_file_waits_for_who_has_it_locked(path: Path, statement: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.executescript("CREATE TABLE t (c); DROP TABLE t")
         other.executescript(statement)
         release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
         release.start()
@@ -709,6 +820,45 @@ def fork_while_in_use(path: Path) -> None:
 
 def test_a_store_is_of_use_on_both_sides_of_a_fork(path: Path) -> None:
     assert_ends_well(in_process(fork_while_in_use, path))
+
+
+def fork_in_a_signal_handler(path: Path) -> None:
+    """Fork in the midst of a call of the same thread; both sides return into that call, and go on with the store."""
+    store = SqliteStore(path)
+    assert store.store("a.test", entry_of(1)) is None
+    children: list[int] = []
+
+    def handle(*_: object) -> None:
+        assert store.load("a.test") == entry_of(1)
+        children.append(os.fork())
+        assert store.load("a.test") == entry_of(1)
+
+    signal.signal(signal.SIGUSR1, handle)
+    for module, name in ((sqlite, "merge_octets"), (sqlite, "_open"), (sqlite, "_is_ready")):
+        original = getattr(module, name)
+        if name != "merge_octets":
+            store.close()
+
+        def interrupted(*arguments: object, name: str = name, original: Any = original) -> Any:
+            setattr(sqlite, name, original)
+            result = original(*arguments)
+            signal.raise_signal(signal.SIGUSR1)
+            return result
+
+        setattr(sqlite, name, interrupted)
+        result = store.store("b.test", entry_of(2))  # cut off, or not: never hung, never raised
+        assert result is None or isinstance(result, StoreFailure)
+        assert store.load("a.test") == entry_of(1)
+        assert store.store("c.test", entry_of(3)) is None
+        if children.pop() == 0:
+            os._exit(0)
+        assert os.wait()[1] == 0
+
+
+def test_a_signal_handler_may_fork(path: Path) -> None:
+    assert_ends_well(in_process(fork_in_a_signal_handler, path))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_key_that_is_no_text_is_walked_past(path: Path) -> None:

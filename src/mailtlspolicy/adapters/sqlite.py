@@ -8,20 +8,27 @@
   whom mail was sent. The folder has to exist. A file that is there keeps its permissions.
 - Nothing is opened before the first call. A file that can not be opened, is no policy store, or was written by a later
   version of this library, is a `StoreFailure` of every call, and is not touched.
+- What can be read is read. On a full disk, on a read-only one, and where the file is another's, `load` and `entries`
+  work while `store` and `drop` fail. In a damaged file the entries that lie elsewhere are found, and those that may be
+  lost are failures.
+- A store is put in its place whole, so an empty file is one that was cut to nothing. It is a failure until somebody
+  removes it, not a new store.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from mailtlspolicy.adapters._text import reason
 from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, merge_octets
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 PAGE_ENTRIES = 100  # a hundred of the longest that RFC 8461 suggests are 20 MB; larger pages are not faster
 APPLICATION_ID = 0x53545331  # "STS1", by which a file is known as a policy store
 SCHEMA_VERSION = 1
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_READ_ATTEMPTS = 5  # of a file without its locks: it may be written meanwhile
 _LOCK_RETRY_SECONDS = 0.01  # SQLite does not wait by itself for the lock that a change of the journal takes
 
 _SCHEMA = (
@@ -51,13 +60,13 @@ _WHAT_IT_IS = """
 _ENTRY = f"ifnull(substr(CAST(entry AS BLOB), 1, {MAX_ENTRY_OCTETS + 1}), x'')"
 _LOAD = f"SELECT {_ENTRY} FROM policies WHERE domain = CAST(? AS TEXT)"  # noqa: S608 - constants
 _LIST = (  # a key that is no text could not be got past
-    f"SELECT domain, {_ENTRY} FROM policies "  # noqa: S608
-    "WHERE domain > CAST(? AS TEXT) AND typeof(domain) = 'text' ORDER BY domain LIMIT ?"
+    "SELECT domain FROM policies WHERE domain > CAST(? AS TEXT) AND typeof(domain) = 'text' ORDER BY domain LIMIT ?"
 )
 _STORE = "INSERT OR REPLACE INTO policies VALUES (CAST(? AS TEXT), CAST(? AS TEXT))"
 _DROP = "DELETE FROM policies WHERE domain = CAST(? AS TEXT)"
 
 _T = TypeVar("_T")
+_Rows: TypeAlias = "list[tuple[bytes, bytes | StoreFailure | None]]"
 
 
 class SqliteStore:
@@ -65,7 +74,7 @@ class SqliteStore:
 
     One connection serves all threads in turn. `close`, or the end of a `with` block, closes it; the next call would
     open it again. No connection crosses a `fork`: a store is usable on both sides, and `fork` waits for a call that is
-    under way.
+    under way. Only a signal handler that forks in the midst of a call of its own thread does not: that call fails.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
@@ -77,13 +86,13 @@ class SqliteStore:
         """
         self._path = Path(path).absolute()
         self._timeout = timeout
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may fork, or ask, in the midst of a call
         self._connection: sqlite3.Connection | None = None
         _stores.add(self)
 
     def load(self, domain: str) -> Entry | StoreFailure | None:
         """The entry of a policy domain, or None where there is none."""
-        octets = self._run(lambda connection: _read(connection, domain))
+        octets = self._look(lambda connection: _read(connection, domain), None)
         return decode_entry(octets) if isinstance(octets, bytes) else octets
 
     def store(self, domain: str, entry: Entry) -> StoreFailure | None:
@@ -118,10 +127,11 @@ class SqliteStore:
 
     def entries(self, cursor: str) -> PolicyPage | StoreFailure:
         """The entries after a domain, which is the cursor, in the order of their octets."""
-        rows = self._run(lambda connection: _list(connection, cursor))
+        nothing: _Rows = []
+        rows = self._look(lambda connection: _list(connection, cursor), nothing)
         if isinstance(rows, StoreFailure):
             return rows
-        found = [(_to_text(domain), decode_entry(octets)) for domain, octets in rows]
+        found = [(_to_text(domain), decode_entry(got) if isinstance(got, bytes) else got) for domain, got in rows]
         return PolicyPage(
             tuple((domain, entry) for domain, entry in found if isinstance(entry, Entry)),
             found[-1][0] if len(found) == PAGE_ENTRIES else None,
@@ -145,14 +155,58 @@ class SqliteStore:
         if not self._lock.acquire(timeout=self._timeout):
             return StoreFailure(f"{self._path.name}: other threads kept it busy for {self._timeout:g} s")
         try:
-            if self._connection is None:
-                self._connection = _connect(self._path, self._timeout)
-            return work(self._connection)
+            return work(self._connection or self._connect())
         except (sqlite3.Error, OSError, ValueError) as error:
             self._disconnect()  # the next call begins anew, which is all that can be done about most errors
-            return StoreFailure(f"{self._path.name}: {reason(error)}")
+            return self._failure(error)
         finally:
             self._lock.release()
+
+    def _look(self, work: Callable[[sqlite3.Connection], _T], nothing: _T) -> _T | StoreFailure:
+        """Run what only reads, also where nothing can be written; a store that there is no room for holds nothing."""
+        if not self._lock.acquire(timeout=self._timeout):
+            return StoreFailure(f"{self._path.name}: other threads kept it busy for {self._timeout:g} s")
+        try:
+            return work(self._connection or self._connect())
+        except ValueError as error:
+            return self._failure(error)
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()
+            try:
+                if isinstance(error, OSError) and error.errno in _NO_ROOM and not self._path.exists():
+                    return nothing
+                if "locked" in str(error) or not self._path.is_file():
+                    return self._failure(error)
+                return _without_writing(self._path, work)
+            except (sqlite3.Error, OSError):
+                return self._failure(error)
+        finally:
+            self._lock.release()
+
+    def _failure(self, error: Exception) -> StoreFailure:
+        return StoreFailure(f"{self._path.name}: {reason(error)}")
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file, and make it a policy store if it is new."""
+        process = os.getpid()
+        with _opening:  # one thread at a time makes a file
+            if not self._path.exists():
+                _make(self._path, self._timeout)
+            elif not self._path.is_file():  # a pipe would be waited for
+                raise sqlite3.DatabaseError("it is no file")
+            elif self._path.stat().st_size == 0:
+                raise sqlite3.DatabaseError("it is empty: what it held is lost; remove it to begin anew")
+        self._connection = connection = _open(self._path, "mode=rw", self._timeout)
+        try:
+            _make_ready(connection, self._timeout)
+            connection.execute("PRAGMA synchronous = NORMAL")
+        finally:
+            if os.getpid() != process:  # forked by a signal handler before it was known which connection to close
+                _inherited.append(connection)
+                self._connection = None
+        if self._connection is None:
+            raise sqlite3.OperationalError("the process forked while it was opened")
+        return connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -217,50 +271,97 @@ async def _in(executor: Executor, call: Callable[..., _T], *arguments: object) -
 
 
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-_held: list[SqliteStore] = []  # while a fork is under way
-_opening = threading.Lock()
+_held: list[list[SqliteStore]] = []  # while a fork is under way; a signal handler may begin another one meanwhile
+_opening = threading.RLock()
+_inherited: list[sqlite3.Connection] = []  # from the parent, so that they are never closed
 
 
 def _before_fork() -> None:
-    for store in list(_stores):
+    stores = list(_stores)
+    for store in stores:
         store._before_fork()
-        _held.append(store)
     _opening.acquire()
+    _held.append(stores)
 
 
 def _after_fork() -> None:
     _opening.release()
-    while _held:
-        _held.pop()._after_fork()
+    for store in reversed(_held.pop()):
+        store._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
-def _connect(path: Path, timeout: float) -> sqlite3.Connection:
-    """Open the file, and make it a policy store if it is new or empty."""
-    with _opening:
-        # Created here, since SQLite would leave the mode to the umask. One thread at a time: to close a file lets go
-        # of the process's locks on it, those of another connection too.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
-        )
-    try:
-        connection.text_factory = bytes
-        if not _is_ready(connection):
-            _to_write_ahead_log(connection, timeout)
-            with _transaction(connection):
-                if not _is_ready(connection):
-                    for statement in _SCHEMA:
-                        connection.execute(statement)
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
+def _open(path: Path, how: str, timeout: float) -> sqlite3.Connection:
+    """Open a file that is there."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?{how}", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
+    connection.text_factory = bytes
     return connection
+
+
+def _make(path: Path, timeout: float) -> None:
+    """Make a policy store beside its place and put it there whole, unless somebody was faster."""
+    # As `mkstemp` makes it, it is its owner's alone, and so is what SQLite puts beside it
+    descriptor, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
+    os.close(descriptor)
+    new = Path(name)
+    try:
+        with contextlib.closing(_open(new, "mode=rw", timeout)) as connection:
+            connection.execute("PRAGMA journal_mode = MEMORY")
+            _make_ready(connection, timeout)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without such links
+            if not path.exists():
+                new.rename(path)
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
+
+
+def _make_ready(connection: sqlite3.Connection, timeout: float) -> None:
+    """Make a policy store of a database that is empty."""
+    if not _is_ready(connection):
+        _to_write_ahead_log(connection, timeout)
+        with _transaction(connection):
+            if not _is_ready(connection):
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+
+
+def _without_writing(path: Path, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    """Read a store, with no file made or changed, which even reading by the write-ahead log takes as a rule.
+
+    Where there is no log, the file is all there is, and is read as one that nobody writes. Where there is, the log is
+    read too; without its index, as after a careless copy, that can not be, and is an error.
+    """
+    for _ in range(_READ_ATTEMPTS):
+        seen, is_quiet = _state_of(path)
+        how = "mode=ro&immutable=1" if is_quiet else "mode=ro&readonly_shm=1"
+        with contextlib.closing(_open(path, how, 0)) as connection:
+            if not _is_ready(connection):
+                raise sqlite3.DatabaseError("no policy store yet")
+            found = work(connection)
+        if not is_quiet or _state_of(path) == (seen, is_quiet):
+            return found
+    raise sqlite3.OperationalError("it is being written")
+
+
+def _state_of(path: Path) -> tuple[tuple[int, int], bool]:
+    """The time and size of a file, and whether no journal lies beside it."""
+    found = path.stat()
+    beside = (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-journal"))
+    return (found.st_mtime_ns, found.st_size), not any(each.exists() and each.stat().st_size for each in beside)
 
 
 def _is_ready(connection: sqlite3.Connection) -> bool:
@@ -311,8 +412,21 @@ def _read(connection: sqlite3.Connection, domain: str) -> bytes | None:
     return None if row is None else row[0]
 
 
-def _list(connection: sqlite3.Connection, cursor: str) -> list[tuple[bytes, bytes]]:
-    return connection.execute(_LIST, (_to_octets(cursor), PAGE_ENTRIES)).fetchall()
+def _list(connection: sqlite3.Connection, cursor: str) -> _Rows:
+    """Names and entries; None where somebody dropped it just now."""
+    domains = connection.execute(_LIST, (_to_octets(cursor), PAGE_ENTRIES)).fetchall()
+    return [(domain, _read_or_miss(connection, domain)) for (domain,) in domains]
+
+
+def _read_or_miss(connection: sqlite3.Connection, domain: bytes) -> bytes | StoreFailure | None:
+    """An entry; one that lies in a damaged part of the file keeps no other from being read."""
+    try:
+        row = connection.execute(_LOAD, (domain,)).fetchone()
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise
+        return StoreFailure(reason(error))
+    return None if row is None else row[0]
 
 
 def _to_octets(domain: str) -> bytes:
