@@ -326,11 +326,11 @@ def test_comparisons_of_names_have_a_limit() -> None:
 
 
 def test_an_extension_that_can_not_be_read_makes_an_issuer_malformed() -> None:
-    five_octets = x509.UnrecognizedExtension(
-        x509.ObjectIdentifier("2.5.29.30"), bytes.fromhex("300da00b30098707c0000200ffff00")
-    )
-    middle = ca("Intermediate", ROOT, (five_octets, True))
-    assert failure([server(middle), middle]) is Failure.UNTRUSTED_ISSUER
+    seven_octets = bytes.fromhex("300da00b30098707c0000200ffff00")  # an address to be permitted
+    for kind, octets in (("2.5.29.30", seven_octets), ("2.5.29.32", b"\5\0"), ("2.5.29.31", b"\5\0")):
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(kind), octets)
+        middle = ca("Intermediate", ROOT, (extension, kind == "2.5.29.30"))
+        assert failure([server(middle), middle]) is Failure.UNTRUSTED_ISSUER
 
 
 @settings(max_examples=100, deadline=None)

@@ -1898,6 +1898,13 @@ CERTIFICATES: Sequence[Certificate] = (
         "ta",
         authority(None, name_constraints(permitted=[ip(192, 0, 2, 0, 255)])),
     ),
+    Certificate(
+        "int-policies-broken",
+        "an intermediate whose certificatePolicies are NULL",
+        "ta",
+        authority(None, extension("2.5.29.32", tlv(NULL))),
+    ),
+    Certificate("leaf-int-policies-broken", "issued by int-policies-broken", "int-policies-broken", server(MX)),
     Certificate("leaf-int-constraint-broken", "issued by int-constraint-broken", "int-constraint-broken", server(MX)),
     # RFC 7672 section 3.2.2, the worked example
     Certificate("leaf-exchange", "exchange.example.org", "ta", server("exchange.example.org")),

@@ -144,7 +144,7 @@ def find_path(
         now: the time for which all other certificates have to be valid.
         config: the weakest RSA key accepted, and the limits of the work to be done.
     """
-    return _Search(leaf, pool, anchors, keys, frozenset(by_key), now, config).run()
+    return _Search(leaf, pool, anchors, keys, by_key, now, config).run()
 
 
 def foremost(failures: Collection[Failure]) -> Failure:
@@ -186,7 +186,7 @@ class _Search:
         pool: Collection[Certificate],
         anchors: Collection[Certificate],
         keys: Collection[bytes],
-        by_key: frozenset[Certificate],
+        by_key: Collection[Certificate],
         now: datetime,
         config: Config,
     ) -> None:
@@ -195,7 +195,7 @@ class _Search:
         issuers = self.anchors | frozenset(pool) - {leaf}
         self.issuers = sorted(issuers, key=lambda issuer: (issuer not in self.anchors, issuer.der))
         self.keys = {key: load_key(key) for key in sorted(keys)}
-        self.by_key = by_key
+        self.by_key = self.anchors & frozenset(by_key)
         self.now = now.replace(microsecond=0)  # dates in certificates are whole seconds (RFC 5280 section 4.1.2.5)
         self.config = config
         self.work = _Work(config)
@@ -282,7 +282,7 @@ class _Search:
     def _own_failures(self, path: Sequence[Certificate], depth: int, *, is_anchor: bool) -> Iterator[Failure]:
         """What is wrong with one certificate at its place in a path."""
         certificate = path[depth]
-        if not (is_anchor and certificate in self.by_key):
+        if certificate not in self.by_key:  # where a path ends, as at every anchor
             if self.now > certificate.not_after:
                 yield Failure.EXPIRED
             if self.now < certificate.not_before:
