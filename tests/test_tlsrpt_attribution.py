@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 from mailtlspolicy import Config, Message, NextHop, Outcome, TlsaRRset, TlsLevel, Verdict, World
 from mailtlspolicy.delivery import Attempt, Disposition, Result, Security
 from mailtlspolicy.delivery.session import (
+    Close,
+    Connect,
     Connected,
     Ehlo,
     Reply,
     Secured,
     SessionFailure,
     StartTls,
+    Transmit,
     Transmitted,
     Trouble,
 )
@@ -172,13 +175,13 @@ STS_FAILURES = {  # without a policy in force
     "webpki-invalid": "sts-webpki-invalid",
     "policy-invalid": "sts-policy-invalid",
 }
-NOT_REPORTED_STS_FAILURES = {"dns-error", "record-missing", "record-invalid"}
+NOT_REPORTED_STS_FAILURES = {"local-error", "dns-error", "record-missing", "record-invalid"}
 RESULTS = {
     "starttls-absent": ("starttls-not-supported", "starttls-absent"),
     "starttls-refused": ("starttls-not-supported", "starttls-refused"),
     "handshake-failed": ("validation-failure", "handshake-failed"),
 }
-NOT_REPORTED_RESULTS = {"connect-failed", "tempfailed", "rejected"}  # where TLS was not come to
+NOT_REPORTED_RESULTS = {"connect-failed", "tempfailed", "rejected", "local-error"}  # where TLS was not come to
 OF_A_VERDICT = {"delivered", "not-authenticated", "requiretls-absent"}  # and the two before
 
 
@@ -441,15 +444,27 @@ def judged_on_the_wire(network: Network, plan: Plan) -> list[list[tuple[str, boo
     levels = {address: each for each in plan.hosts if isinstance(each, HostPlan) for address in each.addresses}
     found: list[list[tuple[str, bool]]] = []
     addresses = [session.effect.address for session in network.sessions]
-    for session, previous, following in zip(network.sessions, (None, *addresses), (*addresses[1:], None), strict=False):
+    previous = None
+    for session, following in zip(network.sessions, (*addresses[1:], None), strict=True):
         address = session.effect.address
         each = levels[address]
-        said = {type(effect): result for effect, result in reversed(session.said)}  # the first of each
-        in_clear, shown = said.get(Ehlo), said.get(StartTls)
-        has_ehlo = isinstance(in_clear, Reply) and in_clear.success
-        if address == previous or each.level is TlsLevel.NONE or not has_ehlo:
+        shown = next((result for effect, result in session.said if isinstance(effect, StartTls)), None)
+        sent_sni = any(isinstance(effect, StartTls) and effect.sni is not None for effect, _ in session.said)
+        if isinstance(shown, SessionFailure) and shown.alert and sent_sni and address == following:
+            continue  # the session without SNI counts in its place
+        greeted = [result for effect, result in session.said if isinstance(effect, Ehlo)]
+        within = greeted[-1] if session.in_tls and len(greeted) > 1 else None
+        # a server that bears our own name is not spoken to
+        is_greeted = any(
+            isinstance(result, Reply) and result.success and not result.lines[0].lower().startswith("mx.sender.test")
+            for result in greeted
+        )
+        is_retry, previous = address == previous, address
+        if is_retry or each.level is TlsLevel.NONE or not is_greeted:
             continue  # a retry in cleartext belongs to the session before
-        has_tls = isinstance(shown, Secured) and address != following  # else it was lost, and cleartext took its place
+        # within TLS the first reply may show that there was none; or TLS was lost, and cleartext took its place
+        is_none = isinstance(within, SessionFailure) and within.kind is Trouble.HANDSHAKE
+        has_tls = isinstance(shown, Secured) and address != following and not is_none
         is_right = has_tls and shown == RIGHT
         judged = []
         if each.binding is not None:
@@ -599,8 +614,19 @@ def test_without_trust_anchors_nothing_is_said_of_a_certificate() -> None:
         body = policy("testing", pattern).text
         data["https"] = {"mta-sts.client.test": {"content_type": "text/plain", "body": body}}
         data["servers"] = {"192.0.2.1": {"25": {"starttls": starttls}}}
-        engine = evolve(World.from_json(data).engine(), trust=None)
-        outcome = engine.simulate("client.test")
+        engine = World.from_json(data).engine()
+        plan = engine.plan("client.test")
+        connector = engine.connector
+        assert connector is not None
+        perform = {
+            Connect: connector.connect,
+            Ehlo: connector.ehlo,
+            StartTls: connector.start_tls,
+            Transmit: connector.transmit,
+            Close: connector.close,
+        }
+        program = deliver(plan.next_hop, TWO, plan=plan, config=Config(), trust=None)
+        outcome = drive(program, at(lambda effect, by=perform: by[type(effect)](effect)))  # type: ignore[misc]
         assert outcome.outcome == "delivered"
         found = survives(outcome)
         assert [reasons(judgement) for session in found for judgement in session] == [want] * bool(want)
