@@ -7,19 +7,29 @@ import gzip
 import io
 import json
 import pickle
+import re
 import time
 import zlib
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
+from itertools import islice, product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mailtlspolicy.names import canonical
+from mailtlspolicy.tlsrpt import reading
 from mailtlspolicy.tlsrpt.mime import MAX_DEPTH, MAX_PARTS
 from mailtlspolicy.tlsrpt.reading import (
     MAX_ELEMENTS,
     MAX_MAIL,
+    MAX_MEMBERS,
     MAX_REPORT,
+    MAX_SPELLINGS,
+    MAX_TEXT,
+    MAX_VALUES,
     FileName,
     Received,
     ReceivedMail,
@@ -1157,3 +1167,63 @@ def test_what_is_no_mail_is_no_json_rather_than_a_mail_without_a_report() -> Non
 
 def test_remarks_have_the_words_of_the_documentation() -> None:
     assert [kind.value for kind in RemarkKind] == [kind.name.lower().replace("_", "-") for kind in RemarkKind]
+
+
+# --- memory: what is bounded before it is parsed
+
+
+@pytest.mark.parametrize(
+    "filler", [b"1", b"0.5", b"[]", b"{}", b'"ab"', b"null", b'{"a":1}', b'"\\",["', b'"\\\\"', b'[",,,,[[[",1]']
+)
+def test_the_bound_of_values_holds_before_anything_is_parsed(filler: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", filler)
+    each = 1 + sum(map(outside.count, (b",", b"[", b"{")))
+    rest = 3  # the document, its policies and x
+
+    def with_values(count: int) -> bytes:
+        head = b'{"policies":[],"x":['
+        return head + b",".join([filler] * count) + b"]}"
+
+    fitting = (MAX_VALUES - rest) // each
+    reading._require_bounded(with_values(fitting))
+    monkeypatch.setattr(json, "loads", None)  # not even asked
+    assert unreadable(with_values(fitting + each)) == "too-large"
+    assert unreadable(gzip.compress(with_values(MAX_REPORT // (len(filler) + 2)), 1)) == "too-large"
+
+
+def test_what_stands_in_strings_is_not_counted() -> None:
+    text = '[{,\\"' * 200_000
+    received = read(document() | {"organization-name": text})
+    assert received.report.organization_name == text
+    assert received.remarks == ()
+
+
+def test_the_names_of_members_are_bounded() -> None:
+    members = {str(number): 0 for number in range(MAX_MEMBERS - 1)}
+    assert isinstance(read_report(json.dumps({"policies": [], **members}).encode()), Received)
+    assert unreadable(json.dumps({"policies": [], "x": 0, **members}).encode()) == "too-large"
+    assert unreadable(b'{"policies":[],"x":"' + b'","'.join([b""] * 2 * MAX_VALUES) + b'"}') == "too-large"
+
+
+@pytest.mark.parametrize(("character", "width"), [("\xe9", 1), ("\u20ac", 2), ("\U0001f600", 4)])
+def test_the_text_of_a_document_is_bounded_by_what_it_takes(character: str, width: int) -> None:
+    octets = json.dumps(document() | {"organization-name": character}, ensure_ascii=False).encode()
+    most = min(MAX_TEXT // width, MAX_REPORT)
+    assert read(octets + b" " * (most - len(octets))).report.organization_name == character
+    assert unreadable(octets + b" " * (most - len(octets) + 1)) == "too-large"
+
+
+def test_a_domain_in_too_many_spellings_is_none() -> None:
+    def policies(count: int) -> list[dict[str, Any]]:
+        names = ["".join(letter) + ".test" for letter in islice(product("aA", repeat=8), count)]
+        return [{"policy": {"policy-type": "sts", "policy-domain": name}} for name in names]
+
+    assert read(document() | {"policies": policies(MAX_SPELLINGS)}).report.domain == "aaaaaaaa.test"
+    assert read(document() | {"policies": policies(MAX_SPELLINGS + 1)}).report.domain is None
+    assert read(document() | {"policies": policies(2) * MAX_SPELLINGS}).report.domain == "aaaaaaaa.test"
+
+
+@given(st.text("aA09-_.", max_size=12) | st.text("a1.", max_size=300))
+def test_a_plain_name_is_one_that_is_canonical(text: str) -> None:
+    if reading._PLAIN_NAME.match(text):
+        assert canonical(text) == text.lower()

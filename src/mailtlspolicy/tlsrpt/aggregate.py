@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from mailtlspolicy.tlsrpt.attribution import Session
 
 # Octets of JSON that the policies and failure details of one report may take, of the ten megabytes that receivers take
-# (section 5.2): some 20,000 details. What comes later counts for its type alone, which the other two megabytes hold.
+# (section 5.2): some 15,000 details. What comes later counts for its type alone, which the other two megabytes hold.
 MAX_OCTETS = 8 * 2**20
-ELEMENT_OCTETS = 128  # reckoned for each element of an array beside its text: punctuation, and counts with their names
+# Reckoned for each element of an array beside its text, for punctuation, and counts with their names. That makes 29,127
+# elements at most, which readers take too (`reading.MAX_ELEMENTS`)
+ELEMENT_OCTETS = 288
 BARE_ELEMENTS = 12  # of each policy: its summary, and one element of failure details a result type
 
 

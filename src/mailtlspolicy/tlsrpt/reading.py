@@ -23,6 +23,7 @@ Readings:
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import zlib
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from mailtlspolicy.names import canonical, canonical_address
+from mailtlspolicy.names import canonical
 from mailtlspolicy.times import in_utc
 from mailtlspolicy.tlsrpt.mime import (
     MAX_HEADER,
@@ -63,12 +64,21 @@ if TYPE_CHECKING:
 
 MAX_REPORT = 10 * 2**20  # octets, before and after decompression: the limit of receivers in RFC 8460 section 5.2
 MAX_MAIL = 16 * 2**20  # octets: a report of MAX_REPORT in base64 has 13.7 MiB; the rest is header fields and text
-MAX_ELEMENTS = 100_000  # of all arrays, and objects, of one report: 100 octets each in MAX_REPORT
+MAX_ELEMENTS = 30_000  # of all arrays, and objects, of one report: 350 octets each in MAX_REPORT, as a failure has
+# Of one report: each may take 150 octets of memory, however few it has in the document. A failure has eight members,
+# and is a value itself, so our own largest report has no more (`aggregate.ELEMENT_OCTETS`).
+MAX_VALUES = 9 * MAX_ELEMENTS
+MAX_MEMBERS = 1000  # of one object; RFC 8460 section 4.4 has seven at most
+MAX_SPELLINGS = 100  # of the domain that one report is about: U-labels take Python a quarter of a millisecond
+MAX_TEXT = 2 * MAX_REPORT  # octets of memory: one character beyond U+FFFF makes Python take four for each
 MAX_ADDRESS = 45  # characters of an IPv6 address that ends in an IPv4 address
+_SPAN = 2**18  # octets looked through at once: strings are taken out by way of a list of what is between them
 _BLOCK = 4096  # octets given to zlib at once: what is left after a gzip member is copied, and members can be tiny
 
 _GZIP = b"\x1f\x8b"  # RFC 8460 section 6.5
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_STRING = re.compile(rb'"[^"]*"')
+_ASTRAL, _BEYOND_LATIN_1 = re.compile(rb"[\xf0-\xff]"), re.compile(rb"[\xc4-\xff]")
 _TLSRPT_TYPES = {True: "application/tlsrpt+gzip", False: "application/tlsrpt+json"}
 _OTHER_TYPES = {"application/gzip", "application/x-gzip", "application/json"}
 _POLICY_TYPES, _RESULT_TYPES = frozenset(PolicyType), frozenset(ResultType)
@@ -83,6 +93,9 @@ _PCHAR = r"A-Za-z0-9._~!$&'()*+,;=:@%/-"
 _URI = re.compile(  # RFC 3986 appendix A; what is in the brackets of a host is not looked at
     rf"[A-Za-z][A-Za-z0-9+.-]*:(?://(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?\[[0-9A-Fa-fv.:]+\](?=[:/?#]|\Z))?"
     rf"[{_PCHAR}]*(?:\?[?{_PCHAR}]*)?(?:#[?{_PCHAR}]*)?\Z"
+)
+_PLAIN_NAME = re.compile(  # most of those that `names.canonical` takes, in a tenth of the time
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z][A-Za-z0-9]{0,62}\Z"
 )
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FILE_NAME = re.compile(
@@ -373,8 +386,9 @@ def read_report(octets: bytes) -> Received | Unreadable:
     if len(octets) > MAX_REPORT:
         return Unreadable(UnreadableReason.TOO_LARGE)
     compressed = octets.startswith(_GZIP)
+    reader = _Reader()
     try:
-        reader = _Reader(_decompressed(octets) if compressed else octets)
+        reader.parse(reader.text(_decompressed(octets) if compressed else octets))
     except zlib.error:
         return Unreadable(UnreadableReason.NOT_GZIP)
     except _TooLargeError:
@@ -390,42 +404,72 @@ def read_report(octets: bytes) -> Received | Unreadable:
     return Received(report, _ordered(reader.remarks), compressed)
 
 
-def _decompressed(octets: bytes) -> bytes:
+def _decompressed(octets: bytes) -> bytearray:
     """All members of a gzip file (RFC 1952 section 2.2), and zeros behind the last one, as tapes had them."""
-    found: list[bytes] = []
-    size, member = 0, None
+    found, member, begun = bytearray(), None, False
     for start in range(0, len(octets), _BLOCK):
         rest = octets[start : start + _BLOCK]
         while rest:
             if member is None:
-                rest = rest.lstrip(b"\0") if found else rest
+                rest = rest.lstrip(b"\0") if begun else rest
                 if not rest:
                     break
-                member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            piece = member.decompress(rest, MAX_REPORT + 1 - size)
-            found.append(piece)
-            size += len(piece)
-            if size > MAX_REPORT:
+                member, begun = zlib.decompressobj(zlib.MAX_WBITS | 16), True
+            found += member.decompress(rest, MAX_REPORT + 1 - len(found))
+            if len(found) > MAX_REPORT:
                 raise _TooLargeError
             rest = member.unused_data
             if member.eof:
                 member = None
     if member is not None:
         raise zlib.error("the last member is cut short")
-    return b"".join(found)
+    return found
+
+
+def _require_bounded(document: bytes | bytearray) -> None:
+    """Raise `_TooLargeError` where to parse a document would take more memory than its octets suggest.
+
+    A value follows a comma or begins an array or object, so those outside of strings are counted; of what is no JSON
+    it does not matter.
+    """
+    width = 4 if _ASTRAL.search(document) else 2 if _BEYOND_LATIN_1.search(document) else 1
+    if width * len(document) > MAX_TEXT:
+        raise _TooLargeError
+    bare = document
+    if b"\\" in bare:  # an escaped quotation mark ends no string
+        bare = bare.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * MAX_VALUES:  # values and names of members, two each
+        raise _TooLargeError
+    values, rest = 0, b""
+    for start in range(0, len(bare), _SPAN):
+        piece = rest + bare[start : start + _SPAN]
+        end = piece.rindex(b'"') if piece.count(b'"') % 2 else len(piece)  # a string may go on in the next one
+        outside = _STRING.sub(b"", piece[:end])
+        values += sum(map(outside.count, (b",", b"[", b"{")))
+        if values > MAX_VALUES:
+            raise _TooLargeError
+        rest = piece[end:]
 
 
 class _Reader:
     """Takes a document apart, and notes what is odd about it."""
 
-    def __init__(self, document: bytes) -> None:
+    def __init__(self) -> None:
         self.remarks: set[RemarkKind] = set()
         self._elements = self._objects_seen = 0
+        self._data: Any = None
+
+    def text(self, document: bytes | bytearray) -> str:
+        """The text of a document; one that is beyond the bounds is not parsed."""
+        _require_bounded(document)
         if document.startswith(_BYTE_ORDER_MARK):  # RFC 8259 section 8.1 lets a reader ignore it
             self.remarks.add(RemarkKind.BYTE_ORDER_MARK)
-            document = document.removeprefix(_BYTE_ORDER_MARK)
+        return document.removeprefix(_BYTE_ORDER_MARK).decode()
+
+    def parse(self, text: str) -> None:
+        """Take a document in; a function of its own, so that the octets are gone by then, and the text after it."""
         self._data = json.loads(
-            document.decode(),
+            text,
             object_pairs_hook=self._object,
             parse_int=_count,
             parse_constant=_no_json,
@@ -433,7 +477,7 @@ class _Reader:
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         self._objects_seen += 1
-        if self._objects_seen > MAX_ELEMENTS:
+        if self._objects_seen > MAX_ELEMENTS or len(pairs) > MAX_MEMBERS:
             raise _TooLargeError
         members = dict(pairs)
         if len(members) != len(pairs):  # RFC 7493 section 2.3
@@ -583,14 +627,15 @@ class _Reader:
         return text
 
     def _check_domains(self, names: Iterable[str]) -> None:
-        if not all(name.isascii() and _canonical(name) for name in names):
+        if not all(_PLAIN_NAME.match(name) or (name.isascii() and _canonical(name)) for name in names):
             self.remarks.add(RemarkKind.NOT_A_DOMAIN)
 
 
 def _domain_of(policies: Iterable[PolicyReport]) -> str | None:
     """The domain that the content is about: of all policies but TLSA, which are of their base domain (section 1.1)."""
     others = (part.policy for part in policies if part.policy.type in {PolicyType.STS, PolicyType.NO_POLICY_FOUND})
-    domains = {_canonical(policy.domain or "") for policy in others}
+    spellings = {policy.domain or "" for policy in others}
+    domains = set(map(_canonical, spellings)) if len(spellings) <= MAX_SPELLINGS else set()
     return domains.pop() if len(domains) == 1 else None
 
 
@@ -627,7 +672,7 @@ def _time(match: re.Match[str]) -> datetime:
 
 def _is_address(text: str) -> bool:
     try:
-        return len(text) <= MAX_ADDRESS and bool(canonical_address(text))
+        return len(text) <= MAX_ADDRESS and getattr(ipaddress.ip_address(text), "scope_id", None) is None
     except ValueError:
         return False
 
