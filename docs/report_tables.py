@@ -18,7 +18,7 @@ from mailtlspolicy.sts.discovery import MAX_REJECTED, RESULT_TYPES
 from mailtlspolicy.tlsrpt import Record, parse_record, sessions
 from mailtlspolicy.tlsrpt.aggregate import MAX_OCTETS
 from mailtlspolicy.tlsrpt.attribution import MAX_TLS_ERROR
-from mailtlspolicy.tlsrpt.reading import MAX_MAIL, MAX_REPORT
+from mailtlspolicy.tlsrpt.reading import MAX_ELEMENTS, MAX_MAIL, MAX_REPORT, MAX_VALUES
 from mailtlspolicy.tlsrpt.record import MAX_DESTINATIONS
 from mailtlspolicy.tlsrpt.values import MAX_COUNT
 from mailtlspolicy.verdict import Failure
@@ -349,6 +349,8 @@ def bounds() -> Iterable[Row]:
     yield "the TLS library's name of an error", f"{MAX_TLS_ERROR} characters", "cut"
     mebibytes = f"{MAX_REPORT // 2**20} MiB, before and after decompression"
     yield "a report that is read", mebibytes, f"unreadable: {code('too-large')}"
+    yield "its policies, failure details, texts in lists, and objects", str(MAX_ELEMENTS), "likewise"
+    yield "its values, whatever they are", str(MAX_VALUES), "likewise, before it is parsed"
     yield "a mail that is read", f"{MAX_MAIL // 2**20} MiB", "likewise"
 
 

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtlspolicy.names import canonical
-from mailtlspolicy.tlsrpt import reading
-from mailtlspolicy.tlsrpt.mime import MAX_DEPTH, MAX_PARTS
+from mailtlspolicy.tlsrpt import mime, reading
+from mailtlspolicy.tlsrpt.mime import MAX_DEPTH, MAX_HEADER, MAX_HEADER_LINES, MAX_PARTS
 from mailtlspolicy.tlsrpt.reading import (
     MAX_ELEMENTS,
     MAX_MAIL,
@@ -1227,3 +1227,27 @@ def test_a_domain_in_too_many_spellings_is_none() -> None:
 def test_a_plain_name_is_one_that_is_canonical(text: str) -> None:
     if reading._PLAIN_NAME.match(text):
         assert canonical(text) == text.lower()
+
+
+def test_the_header_of_a_mail_is_bounded() -> None:
+    part = b"Content-Type: application/tlsrpt+json\r\n\r\n" + json.dumps(document()).encode()
+    lines = b"X: x\r\n"
+    assert isinstance(read_report_mail(lines * (MAX_HEADER_LINES - 1) + part), ReceivedMail)
+    assert read_report_mail(lines * MAX_HEADER_LINES + part) == Unreadable(UnreadableReason.NO_REPORT)
+    field = b"X: " + b"x" * 4 * MAX_HEADER + b"\r\n"
+    assert read_report_mail(part.partition(b"\r\n")[0] + b"\r\n" + field + b"\r\n{}") == Unreadable(
+        UnreadableReason.NOT_JSON
+    )
+
+
+@given(st.binary(max_size=200) | st.text("aZ09+/=\r\n !", max_size=600).map(str.encode), st.integers(1, 50))
+def test_base64_is_decoded_piece_by_piece_as_in_one(octets: bytes, span: int) -> None:
+    expected = mime._base64(octets)
+    whole, mime._SPAN = mime._SPAN, span
+    try:
+        assert mime._base64(octets) == mime._base64(memoryview(octets)) == expected
+    finally:
+        mime._SPAN = whole
+    text = base64.b64encode(octets)
+    assert mime._base64(text) == octets
+    assert mime._base64(text.rstrip(b"=")) == octets

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mailtlspolicy.rendering import WIDTH, received_text
 from mailtlspolicy.tlsrpt.reading import (
+    MAX_ELEMENTS,
+    MAX_MEMBERS,
     MAX_REPORT,
+    MAX_TEXT,
     Received,
     ReceivedMail,
     Unreadable,
@@ -176,7 +179,9 @@ def _check_answer(found: Received | ReceivedMail | Unreadable) -> None:
         assert all(count is None or (type(count) is int and 0 <= count <= MAX_COUNT) for count in counts)
     again = read_report(report.to_bytes())
     if isinstance(again, Unreadable):  # the very largest may grow when they are written
-        assert len(report.to_bytes()) > MAX_REPORT
+        written = report.to_bytes()
+        marks = sum(map(written.count, (b",", b"[", b"{")))
+        assert len(written) * 4 > MAX_TEXT or marks > MAX_ELEMENTS
         return
     assert again.report == report
     assert again.to_json()["report"] == report.to_json()
@@ -196,7 +201,9 @@ def _check_word(octets: bytes, found: Received | Unreadable) -> None:
     except (ValueError, RecursionError):
         assert str(found) == "not-json"
         return
-    if not isinstance(data, dict) or not isinstance(data.get("policies"), (list, dict)):
+    if str(found) == "too-large":
+        assert sum(map(octets.count, (b",", b"[", b"{"))) > MAX_MEMBERS
+    elif not isinstance(data, dict) or not isinstance(data.get("policies"), (list, dict)):
         assert str(found) == "not-a-report"
     else:
         assert isinstance(found, Received)

@@ -367,3 +367,18 @@ def test_connections_killed_in_the_midst_of_writes_lose_nothing(server: Server) 
     assert isinstance(loaded, Entry)
     assert loaded == entry_of(int(loaded.id or ""))
     assert int(loaded.id or "") >= newest >= 0
+
+
+def test_a_server_without_room_is_read(server: Server, client: redis.Redis) -> None:
+    store = RedisStore(client)
+    assert store.store("a.test", entry_of(1)) is None
+    client.config_set("maxmemory", 1)
+    try:
+        assert store.load("a.test") == entry_of(1)
+        assert store.load("b.test") is None
+        page = store.entries("")
+        assert isinstance(page, PolicyPage)
+        assert isinstance(store.store("b.test", entry_of(2)), StoreFailure)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert store.store("b.test", entry_of(2)) is None

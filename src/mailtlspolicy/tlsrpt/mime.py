@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 MAX_PARTS = 100  # of a mail, multiparts among them; RFC 8460 section 5.3 has three
 MAX_DEPTH = 8  # of multiparts in multiparts; section 5.3 has one, signatures and mailing lists wrap another around it
 MAX_HEADER = 256 * 2**10  # octets of header fields that are read of a mail; twice what Postfix takes of one field
+MAX_HEADER_LINES = 5000  # of a mail, or of a part: honest ones have a hundred or two
 MAX_PART_HEADER = 16 * 2**10  # of a part, which has three fields as a rule
 MAX_PARAMETERS = 8192  # octets of a field with parameters: a file name of 600, each octet percent-encoded, four times
 
+_SPAN = 2**18  # octets decoded at once, so that no copy of a whole mail is made on the way
 _FOLD_AND_BLANKS = re.compile(r"\r?\n[ \t]+")
 _HEADER_END = re.compile(rb"(?:\A|\r?\n)\r?\n")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,75}\?([QqBb])\?([^?\s]*)\?=")  # RFC 2047 section 2
@@ -30,17 +32,20 @@ _BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t\r\n]+(?==\?)")
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 
 
-def split(octets: bytes, most: int) -> tuple[Message, bytes]:
-    """The header fields of a mail or part, in UTF-8 (RFC 6532), and its body."""
-    match = _HEADER_END.search(octets)
+def split(octets: bytes | memoryview, most: int) -> tuple[Message, memoryview]:
+    """The header fields of a mail or part, in UTF-8 (RFC 6532), and its body.
+
+    Where the fields go on for four times as many octets as are read of them, nothing else is looked for.
+    """
+    match = _HEADER_END.search(octets, 0, 4 * most)
     end, start = (len(octets), len(octets)) if match is None else match.span()
-    text = octets[: min(end, most)].decode("utf-8", "replace")
-    return HeaderParser(policy=compat32).parsestr(text), octets[start:]
+    lines = str(octets[: min(end, most)], "utf-8", "replace").split("\n", MAX_HEADER_LINES)[:MAX_HEADER_LINES]
+    return HeaderParser(policy=compat32).parsestr("\n".join(lines)), memoryview(octets)[start:]
 
 
-def leaves(octets: bytes) -> Iterator[tuple[Message, bytes]]:
+def leaves(octets: bytes) -> Iterator[tuple[Message, memoryview]]:
     """The parts that are no multiparts, in order: the header fields of each, and its body."""
-    pending, seen = [(octets, 0)], 0
+    pending, seen = [(memoryview(octets), 0)], 0
     while pending and seen < MAX_PARTS:
         entity, depth = pending.pop()
         seen += 1
@@ -53,7 +58,7 @@ def leaves(octets: bytes) -> Iterator[tuple[Message, bytes]]:
             pending += reversed([(part, depth + 1) for part in inner])
 
 
-def _bodies(body: bytes, boundary: str) -> Iterator[bytes]:
+def _bodies(body: memoryview, boundary: str) -> Iterator[memoryview]:
     """The parts of a multipart (RFC 2046 section 5.1.1); the last one may lack its end."""
     mark = re.escape(boundary.encode("utf-8", "replace"))
     start: int | None = None
@@ -69,24 +74,37 @@ def _bodies(body: bytes, boundary: str) -> Iterator[bytes]:
         yield _inner(body[start:])
 
 
-def _inner(octets: bytes) -> bytes:
+def _inner(octets: memoryview) -> memoryview:
     """What stands between two delimiters, without the line ends that are theirs."""
-    return octets.removeprefix(b"\r").removeprefix(b"\n").removesuffix(b"\n").removesuffix(b"\r")
+    for end in (b"\r", b"\n"):
+        octets = octets[bytes(octets[:1]) == end :]
+    for end in (b"\n", b"\r"):
+        octets = octets[: len(octets) - (bytes(octets[-1:]) == end)]
+    return octets
 
 
-def content(header: Message, body: bytes) -> bytes:
+def content(header: Message, body: memoryview) -> bytes | bytearray:
     """What a part holds, decoded as well as can be (RFC 2045 section 6)."""
     encoding = field_text(header, "Content-Transfer-Encoding").strip().lower()
     if encoding == "base64":
         return _base64(body)
-    return binascii.a2b_qp(body) if encoding == "quoted-printable" else body
+    return binascii.a2b_qp(body) if encoding == "quoted-printable" else bytes(body)
 
 
-def _base64(octets: bytes) -> bytes:
+def _base64(octets: bytes | memoryview) -> bytearray:
     """Octets in base64; what is not of its alphabet is ignored (RFC 2045 section 6.8), and so is what is cut."""
-    text = octets.partition(b"=")[0].translate(None, _NOT_BASE64)
-    text = text[: len(text) - (len(text) % 4 == 1)]
-    return binascii.a2b_base64(text + b"=" * (-len(text) % 4))
+    found, rest = bytearray(), b""
+    for start in range(0, len(octets), _SPAN):
+        text, end, _ = bytes(octets[start : start + _SPAN]).partition(b"=")
+        rest += text.translate(None, _NOT_BASE64)
+        whole = len(rest) // 4 * 4
+        found += binascii.a2b_base64(rest[:whole])
+        rest = rest[whole:]
+        if end:
+            break
+    if len(rest) > 1:
+        found += binascii.a2b_base64(rest + b"=" * (4 - len(rest)))
+    return found
 
 
 def file_name(part: Message) -> str | None:
@@ -118,5 +136,5 @@ def decoded_words(text: str) -> str:
 
 def _decoded_word(match: re.Match[str]) -> str:
     octets = match[2].encode("ascii", "replace")
-    octets = _base64(octets) if match[1] in "Bb" else binascii.a2b_qp(octets, header=True)
-    return octets.decode("utf-8", "replace")
+    decoded = _base64(octets) if match[1] in "Bb" else binascii.a2b_qp(octets, header=True)
+    return decoded.decode("utf-8", "replace")

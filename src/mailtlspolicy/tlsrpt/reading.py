@@ -76,7 +76,7 @@ _SPAN = 2**18  # octets looked through at once: strings are taken out by way of 
 _BLOCK = 4096  # octets given to zlib at once: what is left after a gzip member is copied, and members can be tiny
 
 _GZIP = b"\x1f\x8b"  # RFC 8460 section 6.5
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = "\ufeff"
 _STRING = re.compile(rb'"[^"]*"')
 _ASTRAL, _BEYOND_LATIN_1 = re.compile(rb"[\xf0-\xff]"), re.compile(rb"[\xc4-\xff]")
 _TLSRPT_TYPES = {True: "application/tlsrpt+gzip", False: "application/tlsrpt+json"}
@@ -381,7 +381,7 @@ class _TooLargeError(Exception):
     """A bound is exceeded."""
 
 
-def read_report(octets: bytes) -> Received | Unreadable:
+def read_report(octets: bytes | bytearray) -> Received | Unreadable:
     """Read a report, or gzip of one; which of them decides its first octets (RFC 8460 section 6.5)."""
     if len(octets) > MAX_REPORT:
         return Unreadable(UnreadableReason.TOO_LARGE)
@@ -404,7 +404,7 @@ def read_report(octets: bytes) -> Received | Unreadable:
     return Received(report, _ordered(reader.remarks), compressed)
 
 
-def _decompressed(octets: bytes) -> bytearray:
+def _decompressed(octets: bytes | bytearray) -> bytearray:
     """All members of a gzip file (RFC 1952 section 2.2), and zeros behind the last one, as tapes had them."""
     found, member, begun = bytearray(), None, False
     for start in range(0, len(octets), _BLOCK):
@@ -462,9 +462,10 @@ class _Reader:
     def text(self, document: bytes | bytearray) -> str:
         """The text of a document; one that is beyond the bounds is not parsed."""
         _require_bounded(document)
-        if document.startswith(_BYTE_ORDER_MARK):  # RFC 8259 section 8.1 lets a reader ignore it
+        text = document.decode()
+        if text.startswith(_BYTE_ORDER_MARK):  # RFC 8259 section 8.1 lets a reader ignore it
             self.remarks.add(RemarkKind.BYTE_ORDER_MARK)
-        return document.removeprefix(_BYTE_ORDER_MARK).decode()
+        return text.removeprefix(_BYTE_ORDER_MARK)
 
     def parse(self, text: str) -> None:
         """Take a document in; a function of its own, so that the octets are gone by then, and the text after it."""
@@ -762,13 +763,13 @@ def _judged(read: Received, header: Message, part: Message) -> ReceivedMail:
     return ReceivedMail(report, _ordered(remarks), _first(submitters), subject, name)
 
 
-def _is_tlsrpt(part: tuple[Message, bytes]) -> bool:
+def _is_tlsrpt(part: tuple[Message, memoryview]) -> bool:
     return part[0].get_content_type() in _TLSRPT_TYPES.values()
 
 
-def _has_report_name(part: tuple[Message, bytes]) -> bool:
+def _has_report_name(part: tuple[Message, memoryview]) -> bool:
     return parse_file_name(file_name(part[0]) or "") is not None
 
 
-def _may_be_report(part: tuple[Message, bytes]) -> bool:
+def _may_be_report(part: tuple[Message, memoryview]) -> bool:
     return part[0].get_content_type() in _OTHER_TYPES
