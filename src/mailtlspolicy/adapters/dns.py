@@ -542,9 +542,7 @@ class _Query:
                 rcode |= record.ttl >> 24 << 4  # RFC 6891 section 6.1.3
                 errors += message.read(record, _extended_errors)
         if rcode not in _ANSWERS:
-            self.edns_is_unknown = self._with_edns and (
-                rcode == dns.rcode.BADVERS or (rcode in _WITHOUT_EDNS and not has_edns)
-            )
+            self.edns_is_unknown = rcode == dns.rcode.BADVERS or (rcode in _WITHOUT_EDNS and not has_edns)
             return self._error(rcode, errors)
         return self._answer(contents, flags, nxdomain=rcode == dns.rcode.NXDOMAIN)
 
