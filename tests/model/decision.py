@@ -31,7 +31,7 @@ class Undeliverable(NamedTuple):
 class HostPlan(NamedTuple):
     """What is decided of one host. A skipped one has `skip` and no level."""
 
-    index: int
+    position: int
     host: str
     addresses: tuple[str, ...]
     skip: str | None
@@ -162,7 +162,7 @@ def find_addresses(world: World, index: int) -> Addresses:
         return Addresses(None, (addresses(world, index)[0][0],), secure=False)
     if host.kind == "invalid":
         return Addresses("invalid-host", (), secure=False)
-    answers = {address: answer for address, answer in addresses(world, index)}
+    answers = dict(addresses(world, index))
     failing = {address for address, answer in answers.items() if answer == "failing"}
     found = {address: answer for address, answer in answers.items() if answer in {"secure", "insecure"}}
     if failing and world.settings.address_families == "both":  # the letter of RFC 7672 section 2.2.2
@@ -333,20 +333,21 @@ def decide_host(world: World, index: int) -> HostPlan:
 
     names = dane_names(world, found, mx_secure=mx_secure) if found.what == "usable" else ()
     skip = min(reasons, key=SKIP_ORDER.index) if reasons else None
-    common = {
-        "index": index,
-        "host": name,
-        "addresses": there.found,
-        "base_domain": found.base_domain,
-        "records": found.records,
-        "sts_match": listed if mode in {"enforce", "testing"} else None,
-        "audit": audit,
-        "chosen": chosen,
-    }
-    if skip is not None:
-        return HostPlan(skip=skip, level=None, **common)  # type: ignore[arg-type]
-    return HostPlan(  # type: ignore[misc]
-        skip=None,
+    plan = HostPlan(
+        position=index,
+        host=name,
+        addresses=there.found,
+        skip=skip,
+        level=None,
+        base_domain=found.base_domain,
+        records=found.records,
+        sts_match=listed if mode in {"enforce", "testing"} else None,
+        audit=audit,
+        chosen=chosen,
+    )
+    if skip is not None:  # design: the facts learned so far stay
+        return plan
+    return plan._replace(
         level=level,
         requires=requires,
         sni=server_name(world, name, level, found, policy=mode in {"enforce", "testing"}),
@@ -355,7 +356,6 @@ def decide_host(world: World, index: int) -> HostPlan:
         observe=tuple(duty for duty in ("dane", "pkix") if duty in observe),
         dane_names=names,
         common_name=common_name,
-        **common,
     )
 
 

@@ -106,11 +106,9 @@ REPORTED = {
 def first_failure(plan: HostPlan, duties: tuple[str, ...], shown: Certificate, *, common_name: bool) -> str | None:
     """Design, "Verdict": with two duties the first that fails, DANE first."""
     for duty in duties:
-        if duty == "dane":
-            failure = dane_failure(plan, shown)
-        else:
-            failure = pkix_failure(plan, shown, common_name=common_name)
-        if failure:
+        if duty == "dane" and (failure := dane_failure(plan, shown)):
+            return failure
+        if duty == "pkix" and (failure := pkix_failure(plan, shown, common_name=common_name)):
             return failure
     return None
 
@@ -157,7 +155,7 @@ def transaction(server: Server, *, within_tls: bool, tls_optional: bool) -> tupl
 
 def session(world: World, plan: HostPlan, *, sni: str | None, in_clear: bool) -> Session:
     """One connection to one address. `in_clear`: the one without TLS that follows a failure of TLS."""
-    server = world.hosts[plan.index].server
+    server = world.hosts[plan.position].server
     may = plan.level == "may"
     wish = wish_of(world)
     tls_optional = wish == "tls-optional"
@@ -194,7 +192,7 @@ def session(world: World, plan: HostPlan, *, sni: str | None, in_clear: bool) ->
         )
 
     # The certificate, before anything is said (RFC 3207 section 4.1)
-    shown = certificate(world, plan.index, plan.host, server.chain)
+    shown = certificate(world, plan.position, plan.host, server.chain)
     failure = first_failure(plan, plan.requires, shown, common_name=plan.common_name)
     if failure:
         return Session("not-authenticated", STATUS["not-authenticated"], REPORTED[failure])

@@ -15,9 +15,7 @@ that each of these claims is tested on samples:
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Iterator
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from tests.model.worlds import (
     IMPLICIT,
@@ -34,6 +32,10 @@ from tests.model.worlds import (
     Wish,
     World,
 )
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 KINDS: tuple[TlsaKind, ...] = get_args(TlsaKind)
@@ -221,8 +223,10 @@ def plans() -> Iterator[World]:
 
 def endings() -> Iterator[World]:
     """Where there is no host: each MX answer, and literals."""
-    for mx, alias in itertools.product(("failing", "loop", "null", "no-domain"), ((), (True,), (False,))):
-        for policy, wish, settings in itertools.product(("none", "enforce"), WISHES, PLAN_SETTINGS):
+    answers: tuple[Mx, ...] = ("failing", "loop", "null", "no-domain")
+    policies: tuple[Policy, ...] = ("none", "enforce")
+    for mx, alias in itertools.product(answers, ((), (True,), (False,))):
+        for policy, wish, settings in itertools.product(policies, WISHES, PLAN_SETTINGS):
             yield World(mx=mx, alias=alias, policy=policy, wish=wish, settings=settings)
     for server, wish, settings in itertools.product(SERVERS, WISHES, (*PLAN_SETTINGS, *SESSION_SETTINGS)):
         host = Host(tlsa="usable", server=server)
@@ -245,16 +249,17 @@ PLAN_HOSTS = (
 
 def sessions() -> Iterator[World]:
     """One host of each kind of plan, and each server."""
+    policies: tuple[tuple[Policy, bool], ...] = (
+        ("none", True),
+        ("testing", True),
+        ("testing", False),
+        ("enforce", True),
+        ("unfetchable", True),
+        ("cached-enforce-successor-unfetchable", True),
+    )
     for (mx, alias), host, server in itertools.product(FOUND, PLAN_HOSTS, SERVERS):
         world = World(mx=mx, alias=host.links if mx in IMPLICIT else alias, hosts=(host._replace(server=server),))
-        for policy, listed in (
-            ("none", True),
-            ("testing", True),
-            ("testing", False),
-            ("enforce", True),
-            ("unfetchable", True),
-            ("cached-enforce-successor-unfetchable", True),
-        ):
+        for policy, listed in policies:
             for wish, settings in itertools.product(WISHES, SESSION_SETTINGS):
                 if wish == "tls-optional" and policy != "none":
                     continue  # cut 2
