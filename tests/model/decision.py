@@ -85,6 +85,8 @@ MX_SECURE = {
     "none-insecure": False,
     "relay": True,  # design, "Next-hops": the operator chose it
     "literal": False,  # design, "Next-hops"
+    "null": True,  # an answer like any other (RFC 7505 section 5)
+    "no-domain": True,
 }
 
 
@@ -221,7 +223,15 @@ def search(world: World, index: int, *, secure: bool) -> Found:
     return ABSENT
 
 
-def searches(world: World, *, mx_secure: bool) -> bool:
+def redirected(world: World) -> bool:
+    """Whether an insecure MX RRset has chosen the hosts, which `insecure_mx` is about (choice 1).
+
+    Without an MX RRset nothing is redirected, and RFC 7672 section 2.2.2 holds whatever the denial is.
+    """
+    return world.mx not in IMPLICIT and not mx_is_secure(world)
+
+
+def searches(world: World) -> bool:
     """Whether TLSA records are looked for."""
     if world.mx == "literal":  # RFC 7672 section 2.2: DANE does not apply
         return False
@@ -229,7 +239,7 @@ def searches(world: World, *, mx_secure: bool) -> bool:
         return False
     if wish_of(world) == "tls-optional" and world.settings.dane != "mandatory":  # RFC 8689 section 8.4, choice 24
         return False
-    return mx_secure or world.settings.insecure_mx != "may"  # choice 1
+    return not redirected(world) or world.settings.insecure_mx != "may"  # choice 1
 
 
 # RFC 7672 section 2.2, the actions (the fourth, an error, skips the host)
@@ -237,9 +247,9 @@ LEVEL = {"usable": "dane", "unusable": "encrypt", "absent": "may"}
 DANE_SKIPS = frozenset({"alias-lookup-failed", "tlsa-lookup-failed"})
 
 
-def dane_level(world: World, found: Found, *, mx_secure: bool) -> str:
+def dane_level(world: World, found: Found) -> str:
     """The level that DANE gives where it is not mandatory."""
-    if found.what == "usable" and not mx_secure and world.settings.insecure_mx == "encrypt":  # choice 1
+    if found.what == "usable" and redirected(world) and world.settings.insecure_mx == "encrypt":  # choice 1
         return "encrypt"
     return LEVEL[found.what]
 
@@ -281,24 +291,25 @@ def decide_host(world: World, index: int) -> HostPlan:
     wish = wish_of(world)
     mode, _ = policy_of(world)
     name = host_name(world, index)
-    listed = world.listed[index]
+    listed = world.listed[index] and world.hosts[index].kind != "invalid"  # no pattern can name that
     there = find_addresses(world, index)
     reasons = {there.failure} if there.failure else set()
-    asked = searches(world, mx_secure=mx_secure) and not there.failure
+    asked = searches(world) and not there.failure
     found = search(world, index, secure=there.secure) if asked else ABSENT
     error = found.what if found.what in DANE_SKIPS else None
 
     # DANE by itself, by its mode
     audit: tuple[str | None, str | None] | None = None
     if settings.dane == "audit":
-        # RFC 7672 section 9.1, design "Audit": stops nothing; says what DANE would have given
+        # RFC 7672 section 9.1, design "Audit": stops nothing; says what DANE would have given, if it was asked
         level = "may"
-        audit = (None, error) if error else (dane_level(world, found, mx_secure=mx_secure), None)
+        if not there.failure and wish != "tls-optional":
+            audit = (None, error) if error else (dane_level(world, found), None)
     elif error:
         reasons.add(error)
         level = "may"  # of no consequence: the host is skipped
     else:
-        level = dane_level(world, found, mx_secure=mx_secure)
+        level = dane_level(world, found)
         # RFC 7672 sections 2.2, 2.2.1 and 6: securely found, and authenticated
         if settings.dane == "mandatory" and not (level == "dane" and mx_secure):
             reasons.add("dane-required")
@@ -377,8 +388,9 @@ def server_name(world: World, name: str, level: str, found: Found, *, policy: bo
 # --- The plan --------------------------------------------------------------------------------------------------------
 
 FOR_GOOD = frozenset({"no-addresses", "invalid-host"})  # RFC 5321 section 5.1
-LOOKUPS = frozenset({"address-lookup-failed", "alias-lookup-failed", "tlsa-lookup-failed"})
-SECURITY = frozenset({"dane-required", "sts-mx-mismatch", "requiretls-unmet"})
+# design, "Undeliverable": lookups that tell where to connect; TLSA records are about security (contract cases)
+LOOKUPS = frozenset({"address-lookup-failed", "alias-lookup-failed"})
+SECURITY = frozenset({"tlsa-lookup-failed", "dane-required", "sts-mx-mismatch", "requiretls-unmet"})
 
 
 def no_host_left(world: World, reasons: set[str]) -> Undeliverable:
@@ -405,9 +417,12 @@ def is_own(world: World, host: Host, there: Addresses) -> bool:
 def decide(world: World) -> Plan:
     next_hop = next_hop_name(world)
     mode, failure = policy_of(world)
-    if world.mx in MX_ENDS:
-        return Plan(next_hop, None, None, MX_ENDS[world.mx], (), sts_asked=False, sts_mode=None, sts_failure=None)
     expanded = DOMAIN if world.alias and world.mx not in {"relay", "literal"} else None
+    if world.mx in MX_ENDS:
+        # design, "Addresses": both facts are null where the MX step failed; "Undeliverable": `sts` is null
+        failed = world.mx in {"failing", "loop"}
+        mx_facts = (None, None) if failed else (expanded, mx_is_secure(world))
+        return Plan(next_hop, *mx_facts, MX_ENDS[world.mx], (), sts_asked=False, sts_mode=None, sts_failure=None)
     sts_asked = looks_for_policy(world) and world.policy not in NO_POLICY_ANNOUNCED
     facts = (next_hop, expanded, mx_is_secure(world))
     sts = (sts_asked, mode, failure)

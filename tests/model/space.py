@@ -311,7 +311,7 @@ def pairs() -> Iterator[World]:
             Settings(max_attempts=2),
         ):
             if settings.loopback_is_own or "loopback" in {first.kind, second.kind}:
-                yield World(mx, alias, (first, second), settings=settings)
+                yield World(mx, alias, (first, second), listed=(True, True), settings=settings)
 
 
 def own() -> Iterator[World]:
