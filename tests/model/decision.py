@@ -421,8 +421,8 @@ def decide(world: World) -> Plan:
     if world.mx in MX_ENDS:
         # design, "Addresses": both facts are null where the MX step failed; "Undeliverable": `sts` is null
         failed = world.mx in {"failing", "loop"}
-        mx_facts = (None, None) if failed else (expanded, mx_is_secure(world))
-        return Plan(next_hop, *mx_facts, MX_ENDS[world.mx], (), sts_asked=False, sts_mode=None, sts_failure=None)
+        secure = None if failed else mx_is_secure(world)
+        return Plan(next_hop, None if failed else expanded, secure, MX_ENDS[world.mx], (), False, None, None)
     sts_asked = looks_for_policy(world) and world.policy not in NO_POLICY_ANNOUNCED
     facts = (next_hop, expanded, mx_is_secure(world))
     sts = (sts_asked, mode, failure)

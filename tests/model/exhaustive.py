@@ -13,10 +13,11 @@ import random
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.model import space
 from tests.model.library import Difference, compare
+from tests.model.worlds import Host, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,29 +88,27 @@ def batches(worlds: Iterator[World]) -> Iterator[list[World]]:
         yield batch
 
 
-def told(world: World, default: World | None = None) -> str:
+def told(world: World) -> str:
     """A world for people: what differs from a default one, and the hosts."""
     lines = []
     for name, value in world._asdict().items():
         if name == "hosts":
             for index, host in enumerate(world.hosts):
-                lines.append(f"    host {index}: " + changed(host, type(host)()))
+                lines.append(f"    host {index}: " + changed(host, Host()))
         elif name == "settings":
-            lines.append("    settings: " + (changed(value, type(value)()) or "default"))
+            lines.append("    settings: " + (changed(value, Settings()) or "default"))
         else:
             lines.append(f"    {name}: {value}")
     return "\n".join(lines)
 
 
-def changed(value: tuple[object, ...], default: tuple[object, ...]) -> str:
-    given = {
-        name: one
-        for name, one, other in zip(type(value)._fields, value, default, strict=True)  # type: ignore[attr-defined]
-        if one != other
-    }
+def changed(value: Any, default: Any) -> str:
+    """The fields of a named tuple that are not those of another."""
+    given = [(name, getattr(value, name), getattr(default, name)) for name in value._fields]
     return ", ".join(
-        f"{name}=({changed(one, type(one)())})" if hasattr(one, "_fields") else f"{name}={one!r}"
-        for name, one in given.items()
+        f"{name}=({changed(one, other)})" if hasattr(one, "_fields") else f"{name}={one!r}"
+        for name, one, other in given
+        if one != other
     )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import fields, frozen
 from cryptography import x509
@@ -49,15 +49,11 @@ from mailtlspolicy.effects import (
 from mailtlspolicy.engine import keep_order
 from mailtlspolicy.fetching import Response, whole_response
 from mailtlspolicy.pkix import TrustStore
-from mailtlspolicy.plan_values import Plan as LibraryPlan
 from mailtlspolicy.sts.cache import Entry
-from mailtlspolicy.sts.policy import parse_policy
+from mailtlspolicy.sts.policy import Policy, parse_policy
 from tests.model import decision, delivery
 from tests.model.worlds import (
-    AAAA_ADDRESSES,
     DOMAIN,
-    IMPLICIT,
-    LOOPBACK_AAAA,
     TlsaKind,
     World,
     addresses,
@@ -69,9 +65,9 @@ from tests.model.worlds import (
 from tests.model.worlds import Server as FiniteServer
 from tests.model.worlds import Settings as FiniteSettings
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mailtlspolicy.delivery import Outcome as LibraryOutcome
+    from mailtlspolicy.plan_values import Plan as LibraryPlan
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -100,7 +96,7 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
-@lru_cache(maxsize=None)
+@cache
 def authority() -> x509.Certificate:
     """The CA that is trusted."""
     return (
@@ -117,7 +113,7 @@ def authority() -> x509.Certificate:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def chain_of(shown: delivery.Certificate) -> tuple[bytes, ...]:
     """A real chain that can prove what the finite one can."""
     key = PINNED_KEY if shown.pinned else OTHER_KEY
@@ -140,12 +136,12 @@ def chain_of(shown: delivery.Certificate) -> tuple[bytes, ...]:
     return (_der(leaf), _der(authority())) if shown.trusted else (_der(leaf),)
 
 
-@lru_cache(maxsize=None)
+@cache
 def trust() -> TrustStore:
     return TrustStore((_der(authority()),))
 
 
-@lru_cache(maxsize=None)
+@cache
 def tlsa_records(kind: TlsaKind) -> tuple[Tlsa, ...]:
     spki = PINNED_KEY.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -286,16 +282,18 @@ def _say_tlsa(zones: Zones, base: str, kind: TlsaKind) -> None:
 # --- Policies --------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def policy_text(mode: str, hosts: tuple[str, ...]) -> bytes:
     patterns = hosts or ("nobody.example",)
     lines = ["version: STSv1", f"mode: {mode}", *(f"mx: {pattern}" for pattern in patterns), f"max_age: {MAX_AGE}"]
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-@lru_cache(maxsize=None)
+@cache
 def entry_of(policy_id: str, mode: str, hosts: tuple[str, ...], age: timedelta) -> Entry:
-    return Entry.of(policy_id, parse_policy(policy_text(mode, hosts)), NOW - age)
+    policy = parse_policy(policy_text(mode, hosts))
+    assert isinstance(policy, Policy)
+    return Entry.of(policy_id, policy, NOW - age)
 
 
 def listed_hosts(world: World) -> tuple[str, ...]:
@@ -358,7 +356,7 @@ ALERT = SessionFailure(Trouble.HANDSHAKE, "alert", alert=True) if KNOWS_ALERTS e
 OK = Reply(250, ("ok",))
 
 
-@lru_cache(maxsize=None)
+@cache
 def reply(code: int, *lines: str) -> Reply:
     return Reply(code, lines or ("said",))
 
@@ -438,18 +436,18 @@ class Connector:
 # --- The answers, in the words of the model --------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def config_of(settings: FiniteSettings) -> Config:
     given = settings._asdict()
     return Config(**{name: value for name, value in given.items() if name in KNOWN})
 
 
-@lru_cache(maxsize=None)
+@cache
 def route_of(text: str) -> NextHop:
     return NextHop.parse(text)
 
 
-@lru_cache(maxsize=None)
+@cache
 def message_of(recipient: str, wish: str) -> Message:
     return Message(
         "a@sender.example",
