@@ -59,6 +59,7 @@ def certificate(world: World, index: int, host: str, chain: Chain) -> Certificat
         "unexpanded": Certificate(True, True, False, frozenset({host}), None),
         "common-name": Certificate(True, True, False, nobody, host),
         "expired": Certificate(True, True, True, every, None),
+        "stranger": Certificate(False, True, False, frozenset({ELSEWHERE}), None),
     }[chain]
 
 
@@ -242,15 +243,14 @@ def deliver(world: World, plan: Plan, before: tuple[str, ...] = ()) -> Outcome:
     again: list[str] = []
     made, cut = 0, False
     for host in plan.hosts:
-        if cut or made == world.settings.max_attempts:  # choices: the walk ends with the last connection allowed
-            cut = True
+        if cut:
             break
         if host.skip:
             attempts.append(Attempt(host.host, None, "skipped", REPORTED.get(host.skip), False, None))
             continue
         cleartext_tried = False
         for address in host.addresses:
-            if made == world.settings.max_attempts:
+            if made == world.settings.max_attempts:  # the walk ends where it wants one more connection
                 cut = True
                 break
 
@@ -272,8 +272,9 @@ def deliver(world: World, plan: Plan, before: tuple[str, ...] = ()) -> Outcome:
                     made += 1
                     cleartext_tried = True
                     attempts.append(told(host, address, ended))
-                elif host.host not in again:
-                    again.append(host.host)
+                else:
+                    cut = cut or allowed
+                    again = list(dict.fromkeys((*again, host.host)))
 
             if ended.result == "delivered":
                 return Outcome("delivered", host.host, security(host, ended), None, tuple(attempts), ())

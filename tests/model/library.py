@@ -362,17 +362,27 @@ def reply(code: int, *lines: str) -> Reply:
 
 
 class Connection:
-    def __init__(self, server: FiniteServer, chain: tuple[bytes, ...]) -> None:
+    def __init__(self, index: int, server: FiniteServer, chain: tuple[bytes, ...]) -> None:
+        self.index = index
         self.server = server
         self.chain = chain
         self.tls = False
 
 
+class Sent(NamedTuple):
+    """A message that was handed to a server: to which host, and how."""
+
+    host: int
+    tls: bool
+    requiretls: bool  # MAIL bore the parameter
+
+
 class Connector:
-    """The servers of a finite world."""
+    """The servers of a finite world; `sent` is what they were given."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.sent: list[Sent] = []
 
     def connect(self, effect: Connect) -> Connected | SessionFailure:
         index = next(
@@ -384,7 +394,7 @@ class Connector:
         if server.connect == "refused":
             return SessionFailure(Trouble.UNREACHABLE, "refused")
         shown = delivery.certificate(self.world, index, host_name(self.world, index), server.chain)
-        return Connected(Connection(server, chain_of(shown)), reply(server.greeting, "greetings"))
+        return Connected(Connection(index, server, chain_of(shown)), reply(server.greeting, "greetings"))
 
     def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
         connection: Connection = effect.session
@@ -422,6 +432,7 @@ class Connector:
     def transmit(self, effect: Transmit) -> Transmitted:
         connection: Connection = effect.session
         server = connection.server
+        self.sent.append(Sent(connection.index, connection.tls, effect.requiretls))
         if connection.tls and server.within == "lost":
             return Transmitted(failure=LOST)
         if server.mail == "530" and not connection.tls:
@@ -448,10 +459,10 @@ def route_of(text: str) -> NextHop:
 
 
 @cache
-def message_of(recipient: str, wish: str) -> Message:
+def message_of(wish: str) -> Message:
     return Message(
         "a@sender.example",
-        [f"b@{recipient}"],
+        ["b@client.example"],
         b"Subject: hello\r\n\r\nHello.\r\n",
         requiretls=wish in {"requiretls", "both"},
         tls_optional=wish in {"tls-optional", "both"},
@@ -464,21 +475,23 @@ class Run(NamedTuple):
     engine: Engine
     route: NextHop
     message: Message
+    connector: Connector
 
 
 def run_of(world: World) -> Run:
     fetcher, store = policy_parts(world)
+    connector = Connector(world)
     engine = Engine(
         zones_of(world),
         fetcher=fetcher,
         store=store,
-        connector=Connector(world),
+        connector=connector,
         trust=trust(),
         shuffle=keep_order,
         clock=lambda: NOW,
         config=config_of(world.settings),
     )
-    return Run(engine, route_of(next_hop_text(world)), message_of("client.example", world.wish))
+    return Run(engine, route_of(next_hop_text(world)), message_of(world.wish), connector)
 
 
 def plan_of(run: Run) -> LibraryPlan:

@@ -350,7 +350,9 @@ def everything(draw: random.Random) -> World:
 
     def host() -> Host:
         return Host(
-            draw.choice(("host",) * 12 + ("invalid", "loopback")) if mx not in {*IMPLICIT, "relay", "literal"} else "host",
+            draw.choice(("host",) * 12 + ("invalid", "loopback"))
+            if mx not in {*IMPLICIT, "relay", "literal"}
+            else "host",
             draw.choice(links),
             draw.choice(("answered", "answered", "answered", "failing")),
             draw.choice(FAMILIES),

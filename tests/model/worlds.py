@@ -12,13 +12,14 @@ DOMAIN = "client.example"
 ALIAS = "alias.example"  # where the next-hop is an alias it is this one, and DOMAIN its target
 LITERAL = "[192.0.2.1]"
 MX_HOSTS = ("mx1.provider.example", "mx2.provider.example")
+STRANGERS = ("mx1.elsewhere.example", "mx2.elsewhere.example")  # where an attacker's MX record points to
 INVALID_HOSTS = ("bad!1.provider.example", "bad!2.provider.example")  # no host name: RFC 5321 section 2.3.5
 ELSEWHERE = "elsewhere.example"  # a name that nobody asked for
 
 A_ADDRESSES = ("192.0.2.1", "192.0.2.2")
 AAAA_ADDRESSES = ("2001:db8::1", "2001:db8::2")
-LOOPBACK_A = "127.0.0.1"
-LOOPBACK_AAAA = "::1"
+OWN_A = ("127.0.0.1", "0.0.0.0")  # loopback, unspecified
+OWN_AAAA = ("::1", "::ffff:127.0.0.1")  # and an IPv4-mapped one
 
 Family = Literal["secure", "insecure", "absent", "failing"]
 """The answer to the question for A, or for AAAA, at the end of the alias chain. Whether the denial of `absent` is
@@ -74,6 +75,7 @@ Chain = Literal[
     "unexpanded",  # as right, for the MX hostname alone
     "common-name",  # as right, the MX hostname as Common Name, without any DNS-ID
     "expired",  # as right, expired
+    "stranger",  # the trusted CA, another key, for ELSEWHERE alone
 ]
 
 StartTls = Literal[
@@ -108,7 +110,7 @@ class Server(NamedTuple):
 class Host(NamedTuple):
     """One MX host."""
 
-    kind: Literal["host", "invalid", "loopback"] = "host"
+    kind: Literal["host", "invalid", "loopback", "stranger"] = "host"
     links: tuple[bool, ...] = ()
     """The MX hostname is an alias: for each link of the chain, whether it lies in a signed zone."""
     cname: Literal["answered", "failing"] = "answered"
@@ -172,8 +174,7 @@ def host_name(world: World, index: int) -> str:
     """The MX hostname of a host."""
     if world.mx in IMPLICIT or world.mx == "literal":
         return next_hop_name(world).strip("[]")
-    names = INVALID_HOSTS if world.hosts[index].kind == "invalid" else MX_HOSTS
-    return names[index]
+    return {"invalid": INVALID_HOSTS, "stranger": STRANGERS}.get(world.hosts[index].kind, MX_HOSTS)[index]
 
 
 def alias_names(world: World, index: int) -> tuple[str, ...]:
@@ -188,5 +189,5 @@ def addresses(world: World, index: int) -> tuple[tuple[str, Family], tuple[str, 
     """The address of each family and the answer that has it, A first."""
     host = world.hosts[index]
     if host.kind == "loopback":
-        return (LOOPBACK_A, host.a), (LOOPBACK_AAAA, host.aaaa)
+        return (OWN_A[index], host.a), (OWN_AAAA[index], host.aaaa)
     return (A_ADDRESSES[index], host.a), (AAAA_ADDRESSES[index], host.aaaa)
