@@ -84,6 +84,14 @@ def differential(session: nox.Session) -> None:
 
 
 @nox.session
+def exhaustive(session: nox.Session) -> None:
+    """Compare the library with a second model on every finite world, and attack it there; `--count` takes a sample."""
+    _install(session, "tests")
+    session.run("python", "-m", "tests.model.exhaustive", *session.posargs)
+    session.run("python", "-m", "tests.model.attacker", *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Feed hostile input to everything that reads the network, every target for a while."""
     _install(session, "tests")

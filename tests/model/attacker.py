@@ -67,8 +67,10 @@ def untouched() -> Iterator[World]:
             yield one._replace(policy=policy, listed=(listed,), wish=wish)
 
 
-# The attacker's own certificate is one for a name of his own, or one that nobody issued.
+# The attacker's own certificate is one for a name of his own, or one that nobody issued. At a host of his own the first
+# server is his, and nothing is wrong with it.
 SERVERS = (
+    Server(),
     Server(starttls="absent"),
     Server(starttls="refused"),
     Server(starttls="broken"),

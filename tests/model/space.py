@@ -15,7 +15,7 @@ that each of these claims is tested on samples:
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 from tests.model.worlds import (
     IMPLICIT,
@@ -35,7 +35,9 @@ from tests.model.worlds import (
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Worlds: TypeAlias = Callable[[], Iterator[World]]
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 KINDS: tuple[TlsaKind, ...] = get_args(TlsaKind)
