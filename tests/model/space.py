@@ -9,7 +9,7 @@ that each of these claims is tested on samples:
    that would show, were it asked for (`failing`, or `usable`).
 3. *Servers and plans.* A plan is made before there is a connection, and a delivery knows of the DNS only what the plan
    says. So every plan is walked with one server in turn (`plans`), and every server with one plan of each kind
-   (`sessions`); two hosts meet as pairs of one plan and one server each (`pairs`).
+   (`sessions`); two hosts meet as pairs of one plan and one server each (`pairs`, `beside`).
 """
 
 from __future__ import annotations
@@ -316,6 +316,25 @@ def pairs() -> Iterator[World]:
                 yield World(mx, alias, (first, second), listed=(True, True), settings=settings)
 
 
+BESIDE = (
+    Host(tlsa="usable"),
+    Host(tlsa="usable", server=Server(chain="other-key")),
+    Host(tlsa="none", server=Server(starttls="absent")),
+    Host(tlsa="none", server=Server(starttls="broken", mail="450")),
+    Host(tlsa="failing"),
+    Host(a="absent", tlsa="failing"),
+)
+
+
+def beside() -> Iterator[World]:
+    """Every host beside one of a few others, in both orders."""
+    policies: tuple[Policy, ...] = ("none", "enforce")
+    answers: tuple[Mx, ...] = ("secure", "insecure")
+    for host, other, mx, policy, wish in itertools.product(observations(), BESIDE, answers, policies, WISHES[:2]):
+        for hosts in ((host, other), (other, host)):
+            yield World(mx, hosts=hosts, policy=policy, listed=(True, True), wish=wish)
+
+
 def own() -> Iterator[World]:
     """The MX is this machine: each way to find it, each pair of families."""
     for (mx, alias), a, aaaa, wish, settings in itertools.product(FOUND, FAMILIES, FAMILIES, WISHES, OWN_SETTINGS):
@@ -329,6 +348,7 @@ def exhaustive() -> Iterator[World]:
     yield from plans()
     yield from sessions()
     yield from pairs()
+    yield from beside()
 
 
 def everything(draw: random.Random) -> World:
