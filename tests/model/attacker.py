@@ -59,9 +59,9 @@ def untouched() -> Iterator[World]:
     )
     for world in space.found_worlds():
         host = world.hosts[0]
-        if host.kind == "invalid" or (world.mx == "none-secure" and "insecure" in {host.a, host.aaaa}):
-            continue  # one name is in one zone: where one answer is secure, so are the others
         signed = world.mx == "none-secure" or "secure" in {host.a, host.aaaa}
+        if host.kind == "invalid" or (signed and "insecure" in {host.a, host.aaaa}):
+            continue  # one name is in one zone: where one answer is secure, so are the others
         one = world._replace(hosts=(host._replace(denials_secure=signed),))
         for (policy, listed), wish in itertools.product(policies, space.WISHES[:2]):
             yield one._replace(policy=policy, listed=(listed,), wish=wish)
@@ -112,13 +112,12 @@ def host_moves(host: Host) -> Iterator[Host]:
             ((*kept, False, False), "usable"),
         ):
             for a, aaaa in (("secure", "absent"), ("insecure", "insecure"), ("absent", "absent")):
-                yield Host(
+                yield host._replace(
                     links=links[:2],
                     a=a,  # type: ignore[arg-type]
                     aaaa=aaaa,  # type: ignore[arg-type]
                     tlsa=host.tlsa if kept else "insecure",
                     tlsa_target=tlsa_target,  # type: ignore[arg-type]
-                    server=host.server,
                 )
     insecure = {"insecure"} | (set() if host.denials_secure else {"absent"})
     if host.a in insecure:

@@ -257,7 +257,8 @@ def deliver(world: World, plan: Plan, before: tuple[str, ...] = ()) -> Outcome:
             ended = session(world, host, sni=host.sni, in_clear=False)
             made += 1
             may = host.level == "may"
-            if may and ended.alert and host.sni is not None and made < world.settings.max_attempts:
+            without_sni = may and ended.alert and host.sni is not None and made < world.settings.max_attempts
+            if without_sni:
                 # RFC 7435 section 3: once without SNI, at the same address; the first one is not told
                 attempts.append(told(host, address, ended._replace(tlsrpt=None)))
                 ended = session(world, host, sni=None, in_clear=False)
@@ -267,6 +268,8 @@ def deliver(world: World, plan: Plan, before: tuple[str, ...] = ()) -> Outcome:
             if may and ended.failed and not cleartext_tried and retry != "never":
                 # choice 18: `now` does it at once, `later` at the next try; a lost connection takes two tries in a row
                 allowed = host.host in before or (retry == "now" and ended.failed == "at-once")
+                if ended.alert and host.sni is not None and not without_sni:
+                    allowed = False  # that try comes first, and there is no connection left for it
                 if allowed and made < world.settings.max_attempts:
                     ended = session(world, host, sni=None, in_clear=True)
                     made += 1
