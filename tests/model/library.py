@@ -32,24 +32,12 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import (
-    Answer,
-    FailureKind,
-    Fetch,
-    Fetched,
-    FetchFailure,
-    FetchFailureKind,
-    Lookup,
-    LookupFailure,
-    Mx,
-    PolicyPage,
-    RecordType,
-    StoreFailure,
-)
+from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.engine import keep_order
 from mailtlspolicy.fetching import Response, whole_response
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.sts.cache import Entry
+from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind, PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from tests.model import decision, delivery
 from tests.model.worlds import (
@@ -75,7 +63,6 @@ MAX_AGE = 604_800
 
 # Settings that this version of the library knows.
 KNOWN = frozenset(attribute.name for attribute in fields(Config))
-KNOWS_ALERTS = "alert" in {attribute.name for attribute in fields(SessionFailure)}
 
 
 # --- Certificates ----------------------------------------------------------------------------------------------------
@@ -352,7 +339,7 @@ def policy_parts(world: World) -> tuple[Fetcher, Store]:
 
 LOST = SessionFailure(Trouble.LOST, "lost")
 BROKEN = SessionFailure(Trouble.HANDSHAKE, "no TLS")
-ALERT = SessionFailure(Trouble.HANDSHAKE, "alert", alert=True) if KNOWS_ALERTS else BROKEN  # type: ignore[call-arg,unused-ignore]
+ALERT = SessionFailure(Trouble.HANDSHAKE, "alert", alert=True)
 OK = Reply(250, ("ok",))
 
 
