@@ -120,11 +120,11 @@ class Parts:
         return AsyncEngine(
             self,
             fetcher=self,
-            store=Store,  # type: ignore[arg-type]  # its methods are there
+            store=Store,
             connector=self,
             trust=WORLD.trust,
             shuffle=keep_order,
-            clock=lambda: WORLD.now,  # type: ignore[arg-type, return-value]  # it has a time
+            clock=lambda: WORLD.now,  # type: ignore[return-value]  # it has a time
             config=Config(),
         )
 

@@ -359,6 +359,25 @@ def test_what_this_system_lacks_costs_an_attempt_and_nothing_else(
     assert outcome.duplicate_possible is (step == "transmit")
 
 
+def test_a_server_that_takes_its_time_holds_up_no_other() -> None:
+    """The first greets when the second has been looked at to the end."""
+    world, other_is_done = World.from_json(PLAIN), asyncio.Event()
+
+    class OneIsSlow(Breaking):
+        async def connect(self, effect: Connect) -> Connected:
+            connected = await super().connect(effect)
+            if effect.address == "192.0.2.1":
+                await asyncio.wait_for(other_is_done.wait(), 30)
+            return connected
+
+        async def close(self, effect: Close) -> None:
+            await super().close(effect)
+            other_is_done.set()
+
+    engine = AsyncEngine(Resolving(world), connector=OneIsSlow("nothing"), config=OFF)
+    assert [str(server.result) for server in asyncio.run(engine.check("client.test")).servers] == ["ok", "ok"]
+
+
 class Resolving:
     """The resolver of a world, awaited."""
 
