@@ -124,7 +124,7 @@ class Parts:
             connector=self,
             trust=WORLD.trust,
             shuffle=keep_order,
-            clock=lambda: WORLD.now,  # type: ignore[return-value]  # it has a time
+            clock=lambda: WORLD.now,  # type: ignore[arg-type, return-value]  # it has a time
             config=Config(),
         )
 
