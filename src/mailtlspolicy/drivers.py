@@ -11,9 +11,10 @@ the caller. A failure of the outside world is a result, so an exception is a def
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mailtlspolicy.effects import Fork, Now, OwnFailure
+from mailtlspolicy.effects import Fork, OwnFailure
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,18 +32,21 @@ OWN_ERRORS = OSError, MemoryError, RuntimeError
 OVERDUE = "the time given was up"
 
 
-def drive(program: Program[T], perform: Callable[[Effect[Any]], Any]) -> T:
+def drive(
+    program: Program[T], perform: Callable[[Effect[Any]], Any], elapsed: Callable[[], float] = time.monotonic
+) -> T:
     """Run a program to its end and return what it returns.
 
     Args:
         program: a program that has not been started.
-        perform: performs one effect and returns its result. It is not given any `Fork`; the time limit of one is kept
-            by asking for `Now` before each effect, so an effect that takes longer is not interrupted.
+        perform: performs one effect and returns its result. It is not given any `Fork`.
+        elapsed: seconds on a clock that is never put back, looked at before each effect that has a time limit. One that
+            takes longer is not interrupted.
     """
-    return _drive(program, perform, math.inf)
+    return _drive(program, perform, elapsed, math.inf)
 
 
-def _drive(program: Program[T], perform: Callable[[Effect[Any]], Any], end: float) -> T:
+def _drive(program: Program[T], perform: Callable[[Effect[Any]], Any], elapsed: Callable[[], float], end: float) -> T:
     step: Callable[[Any], Effect[Any]] = program.send
     value: Any = None
     while True:
@@ -52,17 +56,19 @@ def _drive(program: Program[T], perform: Callable[[Effect[Any]], Any], end: floa
             result: T = stop.value
             return result
         try:
-            step, value = program.send, _perform(effect, perform, end)
+            step, value = program.send, _perform(effect, perform, elapsed, end)
         except BaseException as error:  # noqa: BLE001  # the program may have something to close; it raises it again
             step, value = program.throw, error
 
 
-def _perform(effect: Effect[Any], perform: Callable[[Effect[Any]], Any], end: float) -> Any:
+def _perform(
+    effect: Effect[Any], perform: Callable[[Effect[Any]], Any], elapsed: Callable[[], float], end: float
+) -> Any:
     if isinstance(effect, Fork):
         if effect.seconds is not None:
-            end = min(end, perform(Now()).elapsed + effect.seconds)
-        return tuple([_drive(program, perform, end) for program in effect.programs])
-    if effect.is_timed and end < math.inf and perform(Now()).elapsed >= end:
+            end = min(end, elapsed() + effect.seconds)
+        return tuple([_drive(program, perform, elapsed, end) for program in effect.programs])
+    if effect.is_timed and end < math.inf and elapsed() >= end:
         return effect.own_failure(OwnFailure.OVERDUE, OVERDUE)
     return perform(effect)
 

@@ -268,6 +268,8 @@ def together(*programs: Program[_T]) -> Program[tuple[_T, ...]]: ...
 
 def together(*programs: Program[Any]) -> Program[tuple[Any, ...]]:
     """Run programs each on its own, so that none waits for another's effects; return their results in order."""
+    if len(programs) == 1:
+        return ((yield from programs[0]),)
     return (yield from ask(Fork(programs)))
 
 

@@ -432,7 +432,7 @@ class Engine(_Core):
                 return None if progress is None else progress(effect.report)
             return self._performed_here(effect, moments)
 
-        return drive(program, perform)
+        return drive(program, perform, self.elapsed)
 
 
 @frozen

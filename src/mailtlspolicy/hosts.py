@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import astuple, frozen
+from attrs import frozen
 
 from mailtlspolicy.config import AddressFamilies
 from mailtlspolicy.effects import Answer, FailureKind, LookupFailure, RecordType, together
@@ -210,13 +210,17 @@ def find_tlsa(
             return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED, ttl=ttl)
         if answer.secure and answer.records:
             # In one order, whatever that of the resolver, so that equal plans are equal (RFC 1034 section 3.6).
-            records = TlsaRRset(sorted((each for each in answer.records if isinstance(each, Tlsa)), key=astuple))
+            records = TlsaRRset(sorted((each for each in answer.records if isinstance(each, Tlsa)), key=_as_sorted))
             reference_ids = tuple(dict.fromkeys((base_domain, *further_ids)))
             binding = TlsaBinding(base_domain, base_domain, reference_ids, records)
             return _found(binding, ttl, config, trace)
         fact = f"{owner} has {'only insecure' if answer.records else 'no'} TLSA records"
         trace.append(Step("RFC 7672 section 2.2.3", fact, "it is not the base domain"))
     return TlsaSearch(TlsaOutcome.ABSENT, ttl=ttl)
+
+
+def _as_sorted(record: Tlsa) -> tuple[int, int, int, bytes]:
+    return record.usage, record.selector, record.matching_type, record.data
 
 
 def _candidates(host: str, addresses: Addresses, config: Config, trace: list[Step]) -> Program[_Candidates]:

@@ -39,6 +39,8 @@ def lookup(name: str, rdtype: RecordType, config: Config) -> Program[Answer | Lo
         if isinstance(answer, LookupFailure):
             return LookupFailure(question, answer.kind, answer.detail)
         _check_contract(answer, asked)
+        if answer.complete and not answer.aliases and not aliases:  # as most are: it is what was asked for
+            return answer
         secure = secure and answer.secure
         dname = dname if aliases else answer.dname  # of the first alias, which the first answer has if there is one
         aliases += answer.aliases

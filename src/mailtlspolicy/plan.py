@@ -38,6 +38,7 @@ from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from mailtlspolicy.effects import Program
     from mailtlspolicy.mx import MxHost, MxResult, NextHop
@@ -78,16 +79,7 @@ def plan(next_hop: NextHop, *, config: Config, requiretls: bool = False, tls_opt
     dane = Dane.OFF if wish is Wish.TLS_OPTIONAL and config.dane is not Dane.MANDATORY else config.dane
     now = (yield from ask(Now())).wall
     seen = yield from within(config.max_plan_seconds, _search(next_hop, config, dane, wish))
-    made = _decide_all(next_hop, seen, dane, wish)
-    ttl = lowest_ttl(seen.found.ttl, seen.discovered.ttl, *(host.ttl for host in seen.hosts))
-    if ttl is None:
-        return made
-    ends = [later(now, timedelta(seconds=min(max(ttl, 0), MAX_TTL)))]
-    if made.sts is not None and made.sts.expires is not None:
-        ends.append(made.sts.expires)
-    if made.sts is not None and made.sts.failure in RESULT_TYPES:
-        ends.append(later(now, BACK_OFF))  # when the policy may be fetched again
-    return evolve(made, valid_until=min(ends))
+    return _decide_all(next_hop, seen, dane, wish, _valid_until(seen, now))
 
 
 @frozen
@@ -99,36 +91,57 @@ class _Seen:
     hosts: tuple[_Searched, ...] = ()
 
 
+def _valid_until(seen: _Seen, now: datetime) -> datetime | None:
+    """When something of what a plan rests on ceases to hold; None where nothing was asked."""
+    sts = seen.discovered.known
+    ttl = lowest_ttl(seen.found.ttl, seen.discovered.ttl, *(host.ttl for host in seen.hosts))
+    if ttl is None:
+        return None
+    ends = [later(now, timedelta(seconds=min(max(ttl, 0), MAX_TTL)))]
+    if sts is not None and sts.expires is not None:
+        ends.append(sts.expires)
+    if sts is not None and sts.failure in RESULT_TYPES:
+        ends.append(later(now, BACK_OFF))  # when the policy may be fetched again
+    return min(ends)
+
+
 def _search(next_hop: NextHop, config: Config, dane: Dane, wish: Wish) -> Program[_Seen]:
     found = yield from resolve_mx(next_hop, config)
     if found.undeliverable is not None:
         return _Seen(found)
     searches = together(*(_search_host(host, next_hop, found, config, dane) for host in found.hosts))
-    discovered, hosts = yield from together(_discover(next_hop, config, wish), searches)
+    if (spared := _without_discovery(next_hop, config, wish)) is not None:
+        return _Seen(found, spared, (yield from searches))
+    discovered, hosts = yield from together(discover(next_hop.name, config), searches)
     return _Seen(found, discovered, hosts)
 
 
-def _decide_all(next_hop: NextHop, seen: _Seen, dane: Dane, wish: Wish) -> Plan:
+def _decide_all(next_hop: NextHop, seen: _Seen, dane: Dane, wish: Wish, valid_until: datetime | None) -> Plan:
     found, sts = seen.found, seen.discovered.known
     trace = [*found.trace, *seen.discovered.trace]
-    made = Plan(
-        next_hop=next_hop,
-        expanded_next_hop=found.expanded,
-        mx_secure=found.secure,
-        undeliverable=found.undeliverable,
-        sts=sts,
-        requiretls=wish is Wish.REQUIRETLS,
-        tls_optional=wish is Wish.TLS_OPTIONAL,
-        trace=tuple(trace),
-    )
+
+    def planned(hosts: tuple[HostPlan | SkippedHost, ...], undeliverable: Undeliverable | None) -> Plan:
+        return Plan(
+            next_hop=next_hop,
+            expanded_next_hop=found.expanded,
+            mx_secure=found.secure,
+            undeliverable=undeliverable,
+            sts=sts,
+            hosts=hosts,
+            requiretls=wish is Wish.REQUIRETLS,
+            tls_optional=wish is Wish.TLS_OPTIONAL,
+            valid_until=valid_until,
+            trace=tuple(trace),
+        )
+
     if found.undeliverable is not None:
-        return made
+        return planned((), found.undeliverable)
     if sts is not None and sts.unknown:
-        why = LOCAL_ERROR if sts.failure is StsFailure.LOCAL_ERROR else STS_LOOKUP_FAILED
-        return evolve(made, undeliverable=why)
+        return planned((), LOCAL_ERROR if sts.failure is StsFailure.LOCAL_ERROR else STS_LOOKUP_FAILED)
     hosts = tuple(_decide(host, found, sts, dane) for host in seen.hosts)
     if wish is Wish.REQUIRETLS:
-        hosts = tuple(_require_tls(host, made) for host in hosts)
+        unjudged = planned((), None)
+        hosts = tuple(_require_tls(host, unjudged) for host in hosts)
     own = [host for host in seen.hosts if host.own_address is not None]
     if own and next_hop.kind in {Kind.DOMAIN, Kind.STATIC}:
         # of the whole list, before any host is judged by the policy (RFC 8461 section 8.4)
@@ -136,11 +149,14 @@ def _decide_all(next_hop: NextHop, seen: _Seen, dane: Dane, wish: Wish) -> Plan:
         hosts = tuple(host for host in hosts if host.preference < best.base.preference)
         trace.append(ourselves(best.base.preference, f"by the address {best.own_address} of {best.base.host}"))
     undeliverable = None if any(isinstance(host, HostPlan) for host in hosts) else _no_hosts(hosts, sts)
-    return evolve(made, hosts=hosts, undeliverable=undeliverable, trace=tuple(trace))
+    return planned(hosts, undeliverable)
 
 
-def _discover(next_hop: NextHop, config: Config, wish: Wish) -> Program[Discovered]:
-    """The MTA-STS policy of the next-hop, whose name is the policy domain (RFC 8461 sections 1.1 and 3.4)."""
+def _without_discovery(next_hop: NextHop, config: Config, wish: Wish) -> Discovered | None:
+    """What discovery would say where no policy is to be looked for.
+
+    Elsewhere the next-hop's name is the policy domain (RFC 8461 sections 1.1 and 3.4).
+    """
     if next_hop.kind is Kind.LITERAL:  # section 3.4: an address has no policy
         return Discovered()
     if wish is Wish.TLS_OPTIONAL:
@@ -148,7 +164,7 @@ def _discover(next_hop: NextHop, config: Config, wish: Wish) -> Program[Discover
         return Discovered(trace=(step,))
     if config.sts is Sts.OFF:
         return Discovered(trace=(Step("Config.sts", "MTA-STS is switched off", "no policy is looked for"),))
-    return (yield from discover(next_hop.name, config))
+    return None
 
 
 @frozen
