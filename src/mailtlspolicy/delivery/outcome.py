@@ -152,8 +152,8 @@ class Retry:
     """When to try deferred mail again (RFC 5321 section 4.5.4.1).
 
     Attributes:
-        at: the earliest time that makes sense, in UTC; counted from the beginning of the try, so that a caller whose
-            tries take long waits longer.
+        at: the earliest time that makes sense, in UTC; counted from the end of the try, by the clock of the engine or,
+            where the caller gave the time, from that.
         same_address: a server asked to come again (4xx), and may know the sender by the address that it connects from;
             another address starts the wait anew.
     """

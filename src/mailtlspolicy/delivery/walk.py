@@ -143,9 +143,13 @@ class _Walk:
     connections: int = 0
     cut_short: bool = False  # not every address was tried
     is_overdue: bool = False  # because the time was up
+    now: Moment = field(init=False)  # the last look at the clock
     asked_to_wait: bool = False
     committed: bool = False
     cleartext_retry: dict[str, bool] = field(factory=dict)  # hosts where TLS failed; whether cleartext was tried
+
+    def __attrs_post_init__(self) -> None:
+        self.now = self.began
 
     def run(self) -> Program[Outcome]:
         self.left = self.message.recipients
@@ -163,6 +167,8 @@ class _Walk:
                 self.waiting.setdefault(recipient, RecipientOutcome(recipient, Disposition.DEFERRED, None, LOCAL_ERROR))
             error.outcome = self._outcome()
             raise
+        is_time_up = yield from self._is_time_up()
+        self.is_overdue = self.is_overdue or (is_time_up and not self.connections)
         return self._outcome()
 
     def _try_host(self, host: HostPlan) -> Program[State]:
@@ -199,8 +205,8 @@ class _Walk:
         return State.NEXT
 
     def _is_time_up(self) -> Program[bool]:
-        now = yield from ask(Now())
-        return now.elapsed - self.began.elapsed >= self.config.max_delivery_seconds
+        self.now = yield from ask(Now())
+        return self.now.elapsed - self.began.elapsed >= self.config.max_delivery_seconds
 
     def _attempt(self, talk: Conversation, state: State, allowed: set[Permission]) -> Program[State]:
         """Hold one conversation; return the state in which the walk goes on."""
@@ -262,7 +268,7 @@ class _Walk:
         settling = [entry for entry in entries if entry.outcome is outcome]
         securities = [attempt.security for attempt in self.attempts if attempt.security is not None]
         delivered, deferred = outcome is Disposition.DELIVERED, outcome is Disposition.DEFERRED
-        at = later(self.began.wall, timedelta(seconds=self.config.retry_seconds))
+        at = later(self.now.wall, timedelta(seconds=self.config.retry_seconds))
         return Outcome(
             outcome=outcome,
             at=self.began.wall,
@@ -289,7 +295,9 @@ class _Walk:
             return lambda recipient: RecipientOutcome(recipient, Disposition.BOUNCED, None, status)
         if made:
             return self.waiting.__getitem__
-        bad = _OVERDUE if self.is_overdue else self.plan.undeliverable or _UNREACHABLE
+        bad = self.plan.undeliverable or _UNREACHABLE
+        if self.is_overdue and bad.kind == "transient":  # what is known for good stays so
+            bad = _OVERDUE
         if bad.reason == "requiretls-unmet" and not self.message.sender:
             bad = _NOTIFICATION_WAITS
         outcome = Disposition.BOUNCED if bad.kind == "permanent" else Disposition.DEFERRED
