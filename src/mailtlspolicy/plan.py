@@ -29,8 +29,8 @@ from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
 from mailtlspolicy.lookups import lowest_ttl
 from mailtlspolicy.mx import LOCAL_ERROR, Kind, Undeliverable, ourselves, resolve_mx
 from mailtlspolicy.plan_values import Audit, Host, HostPlan, Observe, Plan, Skip, SkippedHost
-from mailtlspolicy.sts.cache import BACK_OFF, StsFailure
-from mailtlspolicy.sts.discovery import RESULT_TYPES, Discovered, discover
+from mailtlspolicy.sts.cache import StsFailure
+from mailtlspolicy.sts.discovery import Discovered, discover
 from mailtlspolicy.sts.policy import Mode
 from mailtlspolicy.times import later
 from mailtlspolicy.trace import Step
@@ -100,8 +100,8 @@ def _valid_until(seen: _Seen, now: datetime) -> datetime | None:
     ends = [later(now, timedelta(seconds=min(max(ttl, 0), MAX_TTL)))]
     if sts is not None and sts.expires is not None:
         ends.append(sts.expires)
-    if sts is not None and sts.failure in RESULT_TYPES:
-        ends.append(later(now, BACK_OFF))  # when the policy may be fetched again
+    if seen.discovered.again is not None:
+        ends.append(seen.discovered.again)
     return min(ends)
 
 

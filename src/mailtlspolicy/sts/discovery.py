@@ -23,12 +23,13 @@ from mailtlspolicy.config import StsMediaType, StsOnDnsError
 from mailtlspolicy.effects import FailureKind, LookupFailure, Now, RecordType, ask, together
 from mailtlspolicy.lookups import lookup
 from mailtlspolicy.names import MAX_NAME_OCTETS
-from mailtlspolicy.sts.cache import TOUCH, Entry, StsFailure
+from mailtlspolicy.sts.cache import BACK_OFF, TOUCH, Entry, StsFailure
 from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, LoadPolicy, StoreFailure, StorePolicy
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode, Policy, parse_policy
 from mailtlspolicy.sts.record import Record, announcements, parse_record
 from mailtlspolicy.sts.refusal import Refusal, RemarkKind
 from mailtlspolicy.sts.values import Discovery, FetchResult, RecordSearch, Source
+from mailtlspolicy.times import later
 from mailtlspolicy.trace import Step, counted
 from mailtlspolicy.verdict import ResultType
 
@@ -59,13 +60,15 @@ class Discovered:
 
     Attributes:
         known: what is known; None where the domain announces nothing, and no policy of it is cached.
-        ttl: seconds for which the DNS and the policy store say so, 0 where one of them said nothing; None where
-            neither was asked.
+        ttl: seconds for which the DNS, the policy host and the policy store say so, 0 where one of them could not be
+            asked or said nothing; None where none was asked.
+        again: when a fetch that failed may be made again; None where none has.
         trace: the steps of the decision.
     """
 
     known: Discovery | None = None
     ttl: int | None = None
+    again: datetime | None = None
     trace: tuple[Step, ...] = ()
 
 
@@ -88,9 +91,9 @@ def discover(domain: str, config: Config) -> Program[Discovered]:
     if policy is not None and now - entry.used >= TOUCH:
         entry = evolve(entry, used=now, checked=now)
     unwritten = (yield from ask(StorePolicy(domain, entry))) if _is_news(entry, loaded) else None
-    ttl = found.ttl if unreadable is None and unwritten is None else 0
+    ttl = found.ttl if unreadable is None and unwritten is None and not learned.is_own else 0
     if policy is None and found.record is None and found.failure is None and unreadable is None:
-        return Discovered(None, ttl, tuple(trace))
+        return Discovered(None, ttl, trace=tuple(trace))
     announced = None if found.record is None else found.record.id
     failure = learned.failure
     if policy is not None and announced is None and failure is None:
@@ -109,7 +112,7 @@ def discover(domain: str, config: Config) -> Program[Discovered]:
         rejected=None if learned.rejected is None else learned.rejected[:MAX_REJECTED].decode("utf-8", "replace"),
         refusal=None if learned.refusal is None else learned.refusal.reason,
     )
-    return Discovered(known, ttl, (*trace, *_closing_steps(known)))
+    return Discovered(known, ttl, learned.again, (*trace, *_closing_steps(known)))
 
 
 @frozen
@@ -122,6 +125,7 @@ class _Learned:
     source: Source = Source.CACHED
     is_counted: bool = True  # a failure of now, which is reported
     is_own: bool = False  # one of this system's, which is not
+    again: datetime | None = None  # when what failed may be fetched again
     rejected: bytes | None = None
     refusal: Refusal | None = None
 
@@ -136,7 +140,8 @@ def _learn(
     if failed is not None:
         detail = f"{failed.failure} at {failed.at.isoformat()}"
         trace.append(Step("RFC 8461 section 3.3", f"fetching this id failed: {detail}", "not fetched again so soon"))
-        return _Learned(entry, failed.failure, detail, is_counted=False)
+        again = later(min(failed.at, now), BACK_OFF)
+        return _Learned(entry, failed.failure, detail, is_counted=False, again=again)
     fetched = yield from fetch_policy(domain, config)
     now = (yield from ask(Now())).wall
     if fetched.policy is None:
@@ -145,7 +150,8 @@ def _learn(
         if fetched.is_own:  # no failure of the policy host: no back-off, and nothing to report
             return _Learned(entry, failure, fetched.detail, is_own=True)
         entry = evolve(entry.with_failure(found.record.id, now, failure), used=now)
-        return _Learned(entry, failure, fetched.detail, rejected=fetched.body, refusal=fetched.refusal)
+        again, body = later(now, BACK_OFF), fetched.body
+        return _Learned(entry, failure, fetched.detail, again=again, rejected=body, refusal=fetched.refusal)
     trace.append(Step("RFC 8461 section 3.3", fetched.detail, "it is in force from now on"))
     if any(remark.kind is RemarkKind.MAX_AGE_CAPPED for remark in fetched.policy.warnings):
         fact = f"its max_age is above {MAX_MAX_AGE} seconds"
