@@ -96,13 +96,19 @@ def _sessions(plan: Plan, attempts: Sequence[Attempt]) -> Iterator[Session]:
             session = _of_skipped(host, plan.sts)
         else:
             session = (*_by_tlsa(host, attempt), *_by_sts(host, attempt, plan.sts))
-            if not session and host.binding is None and (plan.sts is None or plan.sts.applied is None):
+            if not session and _has_no_policy(host, plan.sts):
                 session = (_without_policy(attempt, plan),)
         if news is not None and any(judgement.policy.type is PolicyType.STS for judgement in session):
             session, news = _with_news(session, news), None
         yield session
     if news is not None and plan.sts is not None:
         yield (Judgement(_sts_policy(plan.sts), True, (news,)),)
+
+
+def _has_no_policy(host: HostPlan, sts: Discovery | None) -> bool:
+    """Whether it is known that there is neither; TLSA records that this system could not ask for may be there."""
+    is_known = host.audit is None or host.audit.skip is None
+    return is_known and host.binding is None and (sts is None or sts.applied is None)
 
 
 def _with_news(session: Session, news: FailureDetails) -> Session:
