@@ -348,6 +348,7 @@ def test_an_outcome_from_elsewhere_is_escaped_as_well() -> None:
         {"greeting": f"454 {HOSTILE}"},
         {"replies": {"EHLO": f"554 {HOSTILE}"}},
         {"replies": {"STARTTLS": f"454 {HOSTILE}"}},
+        {"tls": {"replies": {"EHLO": f"554 {HOSTILE}"}}},
     ],
 )
 def test_a_check_of_a_hostile_server_is_escaped_too(server: dict[str, Any]) -> None:
@@ -356,6 +357,25 @@ def test_a_check_of_a_hostile_server_is_escaped_too(server: dict[str, Any]) -> N
     text = check_text(World.from_json(data).engine().check("a.test"), explain=True)
     assert all(line.isprintable() for line in text.split("\n"))
     assert ESCAPED in text
+
+
+@pytest.mark.parametrize(
+    ("server", "line"),
+    [
+        ({}, "Untrusted TLS connection established to mx.a.test[192.0.2.1]"),
+        ({"tls": {"replies": {"EHLO": "550 5.7.1 go away"}}}, "mx.a.test[192.0.2.1]: tempfailed (550 5.7.1 go away)"),
+        (
+            {"drop_after": "handshake"},
+            "mx.a.test[192.0.2.1]: handshake-failed (the server closed the connection); mail may go in cleartext",
+        ),
+    ],
+)
+def test_a_server_that_ends_the_session_behind_the_handshake_has_established_nothing(server: Any, line: str) -> None:
+    zones = {"a.test": {"records": ["@ MX 10 mx", "mx A 192.0.2.1"]}}
+    text = check_text(
+        World.from_json({"zones": zones, "servers": {"192.0.2.1": {"25": server}}}).engine().check("a.test")
+    )
+    assert line in text.split("\n")
 
 
 # --- reports

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from mailtlspolicy.check import CheckResult
 from mailtlspolicy.plan_values import HostPlan
 from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.tlsrpt.reading import MAX_ADDRESS, Unreadable
@@ -193,7 +194,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _server_line(server: CheckedServer) -> str:
     place = _place(server)
-    if server.verdict is not None and server.verdict.satisfied:
+    if server.result is CheckResult.OK and server.verdict is not None:
         how = verdict_text(server.verdict) if server.verdict.authenticated else ""
         line = f"{str(server.security).capitalize()} TLS connection established to {place}"
         return ": ".join(filter(None, (line, server.detail, how)))
