@@ -171,11 +171,11 @@ def test_the_best_hosts_by_preference_are_kept_within_the_limit_and_the_cut_is_t
 
 @pytest.mark.parametrize("security", ["secure", "insecure"])
 @pytest.mark.parametrize("preference", [0, 10])
-def test_a_lone_root_as_exchange_takes_no_mail(preference: int, security: str) -> None:  # RFC7505-3-a
+def test_a_lone_root_as_exchange_takes_no_mail(preference: int, security: str) -> None:  # RFC7505-3-a, RFC7505-4.1-c
     result = resolve("client.example", f"@ MX {preference} .", "@ A 192.0.2.1", security=security)
     assert result.undeliverable is not None
     assert result.undeliverable.to_json() == {"kind": "permanent", "reason": "null-mx", "status": "5.1.10"}
-    assert result.undeliverable.reply_code == 556  # RFC 7505 section 4.1
+    assert result.undeliverable.reply_code == 556  # RFC7505-4.1-b
     assert result.hosts == ()
 
 
