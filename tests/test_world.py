@@ -985,3 +985,8 @@ def test_a_member_is_given_once(text: str, tmp_path: Path) -> None:
 def test_nothing_is_given_twice_in_two_spellings(data: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is given twice"):
         World.from_json(data)
+
+
+def test_a_failure_may_be_listed_again() -> None:
+    failure = {"name": "a.test", "type": "MX", "kind": "bogus"}
+    assert len(World.from_json({"failures": [failure, failure]}).resolver.failures) == 1

@@ -191,8 +191,10 @@ def entries(random: Random) -> None:
         merged = merge(stored, written)
         assert merge(merged, written) == merged
         assert merged.policy is not None or (stored.policy is None and written.policy is None)
-        assert evolve(merged, used=NOW, checked=NOW) in [
-            evolve(one, used=NOW, checked=NOW) for one in (stored, written)
+        assert merged.ended == written.ended
+        assert dict(merged.unknown) == dict(stored.unknown) | dict(written.unknown)
+        assert evolve(merged, used=NOW, checked=NOW, ended=None, unknown=()) in [
+            evolve(one, used=NOW, checked=NOW, ended=None, unknown=()) for one in (stored, written)
         ]
 
 
