@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
+from tests.tls_server import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
@@ -48,6 +50,8 @@ class SmtpServer:
         self._listener.listen()
         self.address, self.port = self._listener.getsockname()[:2]
         self._closing = False
+        self._connection: socket.socket | None = None
+        self.outlasted = False  # whether a client has outlasted the patience of the server
         self._idle = threading.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._serve)
@@ -59,15 +63,26 @@ class SmtpServer:
             with connection:
                 if self._closing:
                     return
-                connection.settimeout(3)
+                connection.settimeout(PATIENCE)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._connection = connection.dup()  # a script may detach it
                 self._idle.clear()
                 try:
                     self.script(connection)
+                except TimeoutError:
+                    self.outlasted = True
                 except OSError:
                     continue
                 finally:
+                    self._connection.close()
                     self._idle.set()
+
+    def drop(self) -> None:
+        """End the connection now, whatever the script does."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+        self.settle()
 
     def close(self) -> None:
         self._closing = True
@@ -77,7 +92,7 @@ class SmtpServer:
 
     def settle(self) -> None:
         """Wait for the end of the script."""
-        assert self._idle.wait(5)
+        assert self._idle.wait(PATIENCE)
 
     def hear(self, connection: socket.socket) -> bytes:
         """One line, or nothing at the end of the connection."""
@@ -232,7 +247,7 @@ class Visit:
     def _take(self) -> None:
         appetite = self.receiver.appetite
         if self.receiver.patience is not None:
-            self.receiver.patience.wait(5)
+            self.receiver.patience.wait(PATIENCE)
         while not self.whole:
             if appetite is not None and len(self.content) >= appetite:
                 self._die()

@@ -22,7 +22,7 @@ from mailtlspolicy.delivery import Disposition, Result, deliver
 from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
 from tests.driving import at
 from tests.smtp_server import Blocking, Receiver, SmtpServer
-from tests.tls_server import credentials
+from tests.tls_server import PATIENCE, credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -100,8 +100,8 @@ def place(
     context = client_context("encrypt")  # the same for all: making one takes longer than a session
     settings: dict[str, Any] = {
         "ehlo_name": "sender.example",
-        "timeout": 3,
-        "data_timeout": 3,
+        "timeout": PATIENCE / 2,
+        "data_timeout": PATIENCE / 2,
         "context": lambda _: context,
     }
     if request.param == "sync":

@@ -571,6 +571,7 @@ def test_the_bound_of_elements_holds_for_all_lists_together() -> None:
 MEGABYTES = 2**20
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize(
     "octets",
     [
@@ -1088,6 +1089,7 @@ def nested(depth: int, body: bytes) -> bytes:
     )
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize(
     "octets",
     [

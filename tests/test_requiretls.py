@@ -183,6 +183,7 @@ def test_the_whole_message_may_be_given_or_its_header_section() -> None:  # RFC8
 BLANKS = 1024 * 1024
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize(
     "content",
     [

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import sqlite3
@@ -486,6 +487,7 @@ def test_a_file_that_is_written_meanwhile_is_not_read_without_its_locks(
         assert store.load("a.test") == entry_of(1)
 
 
+@pytest.mark.own_process
 def test_a_full_disk_lets_a_store_be_opened_for_reading(path: Path) -> None:
     make(path, "a.test")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -543,6 +545,7 @@ def test_what_lies_outside_of_the_damage_is_read(path: Path) -> None:
         assert (failed, whole) == (lost, {*domains} - lost)
 
 
+@pytest.mark.own_process
 def test_a_full_disk_is_a_failure_that_passes(path: Path) -> None:
     with SqliteStore(path) as store:
         assert store.store("a.test", entry_of(1)) is None
@@ -568,9 +571,10 @@ def test_a_file_that_another_keeps_locked_is_a_failure_that_passes(path: Path) -
         assert store.store("b.test", entry_of(2)) is None
 
 
+@pytest.mark.own_process
 def test_a_thread_waits_for_another_no_longer_than_it_may(path: Path) -> None:
     make(path, "a.test")
-    with SqliteStore(path, timeout=0.3) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with SqliteStore(path, timeout=1) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         results: list[object] = []
         threads = [
@@ -581,7 +585,7 @@ def test_a_thread_waits_for_another_no_longer_than_it_may(path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert time.monotonic() - start < 1.2
+        assert time.monotonic() - start < 5  # one after the other they would take six seconds
         assert len(results) == 6
         for result in results:
             assert_fails(result)
@@ -625,19 +629,18 @@ def test_a_relative_path_stays_what_it_was(tmp_path: Path, monkeypatch: pytest.M
 def test_the_event_loop_runs_on_while_a_file_is_locked(path: Path) -> None:
     make(path, "a.test")
 
-    async def main() -> int:
-        ticks = 0
-        async with AsyncSqliteStore(path, timeout=0.3) as store:
+    async def main() -> None:
+        async with AsyncSqliteStore(path, timeout=60) as store:
             writing = asyncio.ensure_future(store.store("b.test", entry_of(1)))
-            while not writing.done():
+            for _ in range(5):
                 await asyncio.sleep(0.01)
-                ticks += 1
-            assert_fails(writing.result(), "locked")
-        return ticks
+            assert not writing.done()
+            other.execute("ROLLBACK")
+            assert await writing is None
 
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert asyncio.run(main()) > 5
+        asyncio.run(main())
 
 
 # Several processes
@@ -759,6 +762,8 @@ def kill_writers(folder: Path) -> None:
             finally:
                 os._exit(1)
         os.close(writer)
+        if kill % 4 == 1:  # every other time that it writes to the old one: when it does so
+            select.select([reader], [], [])
         time.sleep(chance.uniform(0, 0.06 if path == old else 0.02))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)

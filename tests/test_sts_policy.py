@@ -284,6 +284,7 @@ def test_what_is_no_text_is_no_host_to_ask_about(name: Any) -> None:
         read(HEAD + "mx: a.test").allows(name)
 
 
+@pytest.mark.own_process
 def test_a_list_as_long_as_a_policy_may_be_is_matched_in_no_time() -> None:
     names = [f"{number:x}a" for number in range(4096, 11_300)]
     policy = read(HEAD + "".join(f"mx:{name}\n" for name in names))
@@ -332,6 +333,7 @@ def test_what_is_no_octets_is_a_type_error(body: Any) -> None:
         parse_policy(body)
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("head", "body", "tail"),
@@ -375,6 +377,7 @@ def test_time_does_not_explode(head: bytes, body: bytes, tail: bytes, size: int)
     assert time.process_time() - start < SECONDS
 
 
+@pytest.mark.own_process
 def test_many_different_patterns_take_linear_time() -> None:
     body = HEAD + "".join(f"mx: {number}.test\n" for number in range(32 * 1024))
     start = time.process_time()

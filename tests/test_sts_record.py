@@ -201,6 +201,7 @@ def test_the_records_that_count_are_those_that_begin_with_the_version(strings: l
     assert [list(record) for record in found] == [record for record in strings if tuple(record) in found]
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("head", "body", "tail"),

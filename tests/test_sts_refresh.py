@@ -348,6 +348,7 @@ def test_no_more_than_sixteen_fetches_go_on_side_by_side() -> None:
     there, most, now = many(200), 0, 0
 
     async def run() -> None:
+        sixteen = asyncio.Event()
         engine = async_engine(there, Config(), AsyncMemoryStore(cached(200)))
         parts = AsyncParts(there)
 
@@ -356,7 +357,11 @@ def test_no_more_than_sixteen_fetches_go_on_side_by_side() -> None:
                 nonlocal most, now
                 now += 1
                 most = max(most, now)
-                await asyncio.sleep(0.001)
+                if now == 16:
+                    sixteen.set()
+                await sixteen.wait()
+                for _ in range(20):  # turns, in which others would come
+                    await asyncio.sleep(0)
                 now -= 1
                 return await parts.fetch(request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+PATIENCE = 60.0  # seconds that a server waits: longer than any client has to, on a busy machine too
+
+
+def without_end(send: Callable[[], object]) -> None:
+    """Send again and again, until that fails or the patience of this server is at its end (`TimeoutError`)."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        send()
+    raise TimeoutError
 
 
 @frozen
