@@ -185,7 +185,8 @@ class _Ask:
         if self.world is None:
             raise KeyError("world")
         engine = self.world.engine(self.config)
-        recorder = _Recorder(engine.resolver, self.world.fetcher, self.queries)
+        assert engine.fetcher is not None  # the one that shares the clock of this engine
+        recorder = _Recorder(engine.resolver, engine.fetcher, self.queries)
         return evolve(engine, resolver=recorder, fetcher=recorder, store=self.store or engine.store)
 
     def chain(self, key: str) -> tuple[bytes, ...]:
