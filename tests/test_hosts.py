@@ -284,14 +284,6 @@ def test_a_resolver_that_is_not_believed_is_not_asked_how_secure_an_alias_is(zon
     assert (result.outcome, asked) == (TlsaOutcome.ABSENT, [])
 
 
-def test_the_records_are_sorted_whatever_their_order_in_the_answer() -> None:
-    records = ["2 1 1 " + "b2" * 32, EE, OTHER_EE, "3 1 2 " + "00" * 64, "10 0 0 00"]
-    for turned in (records[::-1], records[2:] + records[:2]):
-        result, _ = search({"example": zone("mx A 192.0.2.1", *(f"_25._tcp.mx TLSA {text}" for text in turned))})
-        assert result.binding is not None
-        assert result.binding.records.to_json() == records
-
-
 def test_an_alias_of_the_tlsa_record_changes_neither_base_domain_nor_names() -> None:  # RFC7672-2.2.3-j
     records = ("mx A 192.0.2.1", "_25._tcp.mx CNAME tlsa201._dane", f"tlsa201._dane TLSA {EE}")
     result, _ = search({"example": zone(*records)}, further=("client.test",))

@@ -175,8 +175,8 @@ class Answer:
     Attributes:
         question: the question asked.
         secure: the whole response, aliases and denial included, was validated (RFC 4035 section 4.3 "Secure").
-        records: in the order received: addresses and alias targets as `str`, `Mx`, `Tlsa`, or tuples of `bytes` for
-            TXT. Empty for NXDOMAIN and NODATA.
+        records: in the order received, those of TLSA sorted by the resolver adapters: addresses and alias targets as
+            `str`, `Mx`, `Tlsa`, or tuples of `bytes` for TXT. Empty for NXDOMAIN and NODATA.
         aliases: the targets of the aliases followed, hop by hop, in presentation form; the last one owns the records.
             A question for CNAME follows none; below a DNAME its record is the alias that the DNAME makes.
         nxdomain: the name (the last alias target, if any) does not exist. False with no records is NODATA.

@@ -68,7 +68,7 @@ class TlsaBinding:
         base_domain: the TLSA base domain (RFC 7672 section 2.2.3).
         sni: the server name to send: the base domain (section 8.1).
         reference_ids: the names that a DANE-TA certificate may bear, base domain first (section 3.2.2).
-        records: the TLSA RRset as published, unusable records too, sorted.
+        records: the TLSA RRset as published, unusable records too.
     """
 
     base_domain: str
@@ -209,18 +209,13 @@ def find_tlsa(
             trace.append(Step("Config.max_tlsa_records", fact, "the host counts as unreachable"))
             return TlsaSearch(TlsaOutcome.ERROR, error=SkipReason.TLSA_LOOKUP_FAILED, ttl=ttl)
         if answer.secure and answer.records:
-            # In one order, whatever that of the resolver, so that equal plans are equal (RFC 1034 section 3.6).
-            records = TlsaRRset(sorted((each for each in answer.records if isinstance(each, Tlsa)), key=_as_sorted))
+            records = TlsaRRset(record for record in answer.records if isinstance(record, Tlsa))
             reference_ids = tuple(dict.fromkeys((base_domain, *further_ids)))
             binding = TlsaBinding(base_domain, base_domain, reference_ids, records)
             return _found(binding, ttl, config, trace)
         fact = f"{owner} has {'only insecure' if answer.records else 'no'} TLSA records"
         trace.append(Step("RFC 7672 section 2.2.3", fact, "it is not the base domain"))
     return TlsaSearch(TlsaOutcome.ABSENT, ttl=ttl)
-
-
-def _as_sorted(record: Tlsa) -> tuple[int, int, int, bytes]:
-    return record.usage, record.selector, record.matching_type, record.data
 
 
 def _candidates(host: str, addresses: Addresses, config: Config, trace: list[Step]) -> Program[_Candidates]:

@@ -23,7 +23,7 @@ validates, and takes that nameserver's word where the path to it is trusted.
 - An empty answer section is a denial (RFC 2308 section 2), also behind a chain of aliases. One with records that the
   question does not lead to denies nothing: it is malformed.
 - TLSA records are taken as octets, so that one with a digest of the wrong length, which is merely unusable, does not
-  cost the RRset (RFC 6698 section 4.1).
+  cost the RRset (RFC 6698 section 4.1). They are sorted, so that the plans of one domain are equal.
 
 >>> resolver = DnsResolver(nameservers=["127.0.0.1", "[::1]:5353"])
 >>> resolver.trusted
@@ -568,6 +568,8 @@ class _Query:
             link = contents.alias(name, data=self._rdtype)
             if link is None:
                 found = contents.answers.get((name, self._rdtype), [])
+                if self._rdtype == dns.rdatatype.TLSA:  # resolvers turn RRsets; those of addresses are for being turned
+                    found = sorted(found, key=contents.message.rdata)
                 records = dict.fromkeys(
                     contents.message.read(record, _READERS[self._question.rdtype]) for record in found
                 )
@@ -669,6 +671,10 @@ class _Message:
         if rdata.at != record.end:
             raise ValueError("the data of a record is longer or shorter than it says")
         return value
+
+    def rdata(self, record: _Record) -> bytes:
+        """The octets of the RDATA, by which the records of an RRset are ordered (RFC 4034 section 6.3)."""
+        return self.wire[record.start : record.end]
 
     def skip_name(self) -> None:
         """Pass over a name without reading it."""
