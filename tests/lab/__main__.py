@@ -23,6 +23,7 @@ _PROGRAMS = {
     "named": "bind9",
     "kresd": "knot-resolver",
     "pdns_recursor": "pdns-recursor",
+    "dnsmasq": "dnsmasq",
     "posttls-finger": "postfix",
     "nginx": "nginx-light",
     "redis-server": "redis-server",

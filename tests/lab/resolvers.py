@@ -1,6 +1,7 @@
-"""The other recursive resolvers that are commonly installed, as they are packaged, over the lab's root.
+"""The other resolvers that are commonly installed: recursive ones over the lab's root, and a forwarder over Unbound.
 
-BIND and PowerDNS Recursor call bogus data SERVFAIL and no more; Knot Resolver says why now and then.
+The recursive ones run as they are packaged. BIND and PowerDNS Recursor call bogus data SERVFAIL and no more; Knot
+Resolver says why now and then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import subprocess
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from tests.lab.lab import await_answer
+from tests.lab.lab import TACITURN_RESOLVER, await_answer
 from tests.lab.programs import program
 
 if TYPE_CHECKING:
@@ -95,4 +96,40 @@ def run(directory: Path, lab: Path) -> Iterator[None]:
             stack.enter_context(program(*command, stdout=log, stderr=subprocess.STDOUT))
         for address in RESOLVERS.values():
             await_answer(address, ".", "SOA")
+        yield
+
+
+FORWARDER = "127.0.0.8"
+
+
+@contextmanager
+def forward(directory: Path, lab: Path, *options: str, upstream: str = TACITURN_RESOLVER) -> Iterator[None]:
+    """Run dnsmasq with nothing in its cache, for as long as the block takes.
+
+    What it caches stays there, however slow the machine is.
+
+    Args:
+        directory: for what it logs.
+        lab: the lab's, with the trust anchor of its root.
+        options: such as `--dnssec`.
+        upstream: the resolver that it forwards to.
+    """
+    anchor = ",".join((lab / "anchor").read_text("ascii").split()[4:])
+    command = (
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file",
+        "--user=root",
+        "--no-resolv",
+        "--no-hosts",
+        "--bind-interfaces",
+        f"--listen-address={FORWARDER}",
+        f"--server={upstream}",
+        "--dns-forward-max=10000",  # questions under way; the default is less than the lab asks at once
+        f"--trust-anchor=.,{anchor}",
+        *options,
+    )
+    with (directory / "dnsmasq.log").open("wb") as log, program(*command, stdout=log, stderr=subprocess.STDOUT):
+        await_answer(FORWARDER, ".", "SOA")
         yield

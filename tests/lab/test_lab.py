@@ -26,7 +26,7 @@ from mailtlspolicy.adapters.tls import system_trust_store
 from mailtlspolicy.cli import main
 from tests.lab import finger
 from tests.lab.lab import NAME_SERVER, OBLIVIOUS_RESOLVER, RESOLVER, TACITURN_RESOLVER
-from tests.lab.plans import plan_all, plan_all_at_once, without_time
+from tests.lab.plans import HERE, plan_all, plan_all_at_once, without_time
 from tests.lab.scenarios import DISAGREEMENTS, SCENARIOS
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 CLAUSES = Path(__file__).parents[2] / "vectors" / "clauses.tsv"
-HERE = "loopback_is_own=false"  # all of the lab is on this machine
 LIVE = ("--resolver", RESOLVER)
 
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
