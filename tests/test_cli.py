@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mailtlspolicy import World, cli
+from mailtlspolicy import World, cli, doctor
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure
 from mailtlspolicy.sts.refresh import RefreshReport
 from mailtlspolicy.tlsrpt.reading import MAX_MAIL, read_report, read_report_mail
@@ -763,9 +763,12 @@ class FakeResolver:
 
     answers: Callable[[Lookup], Answer | LookupFailure]
     made: list[dict[str, Any]]
+    system: list[str] = ["192.0.2.53:53"]
+    timeout = 5.0
 
-    def __init__(self, nameservers: Any = None, *, trust_ad: bool | None = None) -> None:
-        self.trusted = trust_ad is True or nameservers == ["127.0.0.1"]
+    def __init__(self, nameservers: Any = None, *, timeout: float = 5.0, trust_ad: bool | None = None) -> None:
+        self.nameservers = self.system if nameservers is None else nameservers
+        self.trusted = trust_ad is True or all(address.startswith("127.") for address in self.nameservers)
         type(self).made.append({"nameservers": nameservers, "trust_ad": trust_ad})
 
     @classmethod
@@ -776,6 +779,13 @@ class FakeResolver:
         return type(self).answers(question)
 
 
+class FakeNameservers(FakeResolver):
+    """The same; of two nameservers the second sets no AD bit."""
+
+    def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        return oblivious(question) if self.nameservers == ["127.0.0.2:53"] else validating(question)
+
+
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> type[FakeResolver]:
     fake = type("Fake", (FakeResolver,), {"made": []})
@@ -783,10 +793,13 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> type[FakeResolver]:
     return fake
 
 
+NAMES = ["--signed-name", "signed.test", "--unsigned-name", "plain.test", "--bogus-name", "bogus.test"]
+
+
 def validating(question: Lookup) -> Answer | LookupFailure:
     if question.name == "bogus.test":
         return LookupFailure(question, FailureKind.BOGUS)
-    return Answer(question, secure=True)
+    return Answer(question, secure=question.name != "plain.test")
 
 
 def oblivious(question: Lookup) -> Answer | LookupFailure:
@@ -806,12 +819,45 @@ def test_the_doctor_says_yes_only_to_a_resolver_that_validates_and_may_be_believ
     run: Any, resolver: Any, answers: Any, words: list[str], status: int, validation: str, *, trusted: bool
 ) -> None:
     resolver.answers = staticmethod(answers)
-    names = ["--signed-name", "signed.test", "--bogus-name", "bogus.test"]
-    got, out, _ = run("doctor", *words, *names, "--json")
+    got, out, _ = run("doctor", *words, *NAMES, "--json")
     data = json.loads(out)
     assert (got, data["validation"], data["trusted"]) == (status, validation, trusted)
-    got, out, _ = run("doctor", *words, *names)
+    assert [(each["validation"], each["detail"]) for each in data["nameservers"]] == [(validation, data["detail"])]
+    got, out, _ = run("doctor", *words, *NAMES)
     assert (got, out.partition(":")[0]) == (status, validation)
+
+
+def test_the_doctor_asks_each_nameserver_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = type("Fake", (FakeNameservers,), {"made": [], "system": ["127.0.0.1:53", "127.0.0.2:53"]})
+    monkeypatch.setattr(cli, "DnsResolver", fake)
+    status, out, _ = run("doctor", *NAMES, "--json")
+    data = json.loads(out)
+    assert (status, data["validation"], data["trusted"]) == (1, "not-validating", True)
+    assert [(each["nameserver"], each["validation"]) for each in data["nameservers"]] == [
+        ("127.0.0.1:53", "validating"),
+        ("127.0.0.2:53", "not-validating"),
+    ]
+    assert {"nameservers": ["127.0.0.2:53"], "trust_ad": True} in fake.made
+    _, out, _ = run("doctor", *NAMES)
+    assert [line.split(": ")[:2] for line in out.splitlines()[1:3]] == [
+        ["  127.0.0.1:53", "validating"],
+        ["  127.0.0.2:53", "not-validating"],
+    ]
+
+
+def test_the_doctor_asks_for_the_names_given(run: Any, resolver: Any) -> None:
+    asked: set[str] = set()
+
+    def answers(question: Lookup) -> Answer | LookupFailure:
+        asked.add(question.name)
+        return LookupFailure(question, FailureKind.BOGUS) if "bogus" in question.name else validating(question)
+
+    resolver.answers = staticmethod(answers)
+    assert run("doctor", "--resolver", "127.0.0.1", *NAMES, "--bogus-name", "bogus.other.test")[0] == 0
+    assert asked == {"signed.test", "plain.test", "bogus.test", "bogus.other.test"}
+    asked.clear()
+    run("doctor", "--resolver", "127.0.0.1")
+    assert asked == {doctor.SIGNED_NAME, doctor.UNSIGNED_NAME, *doctor.BOGUS_NAMES}
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,11 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     examine = commands.add_parser("doctor", help="tell whether a resolver validates and may be believed")
     examine.set_defaults(run=_doctor)
     _add_resolver(examine)
-    examine.add_argument("--signed-name", metavar="NAME", default=doctor.SIGNED_NAME)
-    examine.add_argument("--bogus-name", metavar="NAME", default=doctor.BOGUS_NAME)
+    examine.add_argument("--signed-name", metavar="NAME", default=doctor.SIGNED_NAME, help="in a signed zone")
+    examine.add_argument("--unsigned-name", metavar="NAME", default=doctor.UNSIGNED_NAME, help="in an unsigned zone")
+    examine.add_argument(
+        "--bogus-name", metavar="NAME", action="append", dest="bogus_names", help="in a bogus zone; may be repeated"
+    )
     _add_json(examine)
 
 
@@ -412,11 +415,21 @@ def _vectors(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    trusted = _resolver(arguments, trust_ad=arguments.trust_ad or None).trusted
-    seeing = _resolver(arguments, trust_ad=True)  # to see the bit, whether or not it is to be believed
-    program = doctor.examine(arguments.signed_name, arguments.bogus_name)
-    diagnosis = drive(program, seeing.lookup)  # type: ignore[arg-type]  # it asks nothing but lookups
+    resolver = _resolver(arguments, trust_ad=arguments.trust_ad or None)
+    found: dict[str, doctor.Diagnosis] = {}
+    for nameserver in map(str, resolver.nameservers):
+        # trust_ad: to see the bit, whether or not it is to be believed
+        alone = DnsResolver(nameservers=[nameserver], timeout=resolver.timeout, trust_ad=True)
+        program = doctor.examine(
+            arguments.signed_name, arguments.bogus_names or doctor.BOGUS_NAMES, arguments.unsigned_name
+        )
+        found[nameserver] = drive(program, alone.lookup)  # type: ignore[arg-type]  # it asks nothing but lookups
+    diagnosis = doctor.put_together(found)
+    trusted = resolver.trusted
+    lines = [f"{diagnosis.validation}: {diagnosis.detail}"]
+    if len(diagnosis.nameservers) > 1:
+        lines += (f"  {each.nameserver}: {each.validation}: {each.detail}" for each in diagnosis.nameservers)
     belief = "is believed: loopback, or --trust-ad" if trusted else "is not believed: not on loopback, no --trust-ad"
-    text = f"{diagnosis.validation}: {diagnosis.detail}\nits word {belief}"
+    text = "\n".join([*lines, f"its word {belief}"])
     _print(arguments, diagnosis.to_json() | {"trusted": trusted}, text)
     return OK if trusted and diagnosis.validation is doctor.Validation.VALIDATING else NO
