@@ -92,7 +92,7 @@ class SmtpServer:
 
     def settle(self) -> None:
         """Wait for the end of the script."""
-        assert self._idle.wait(PATIENCE)
+        assert self._idle.wait(2 * PATIENCE)
 
     def hear(self, connection: socket.socket) -> bytes:
         """One line, or nothing at the end of the connection."""

@@ -169,7 +169,7 @@ class PolicyHost:
 
     def settle(self) -> None:
         """Wait for the end of a connection: many a script does not end before the client hangs up."""
-        assert self._idle.wait(PATIENCE)
+        assert self._idle.wait(2 * PATIENCE)
 
     def drop(self) -> None:
         """End the connection now, whatever the script does."""

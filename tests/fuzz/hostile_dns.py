@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dns.name
 import dns.rdatatype
 
-from mailtlspolicy import Config, Engine, HostPlan, Plan, TlsLevel
+from mailtlspolicy import AsyncEngine, Config, Engine, HostPlan, Plan, TlsLevel
 from mailtlspolicy.adapters.dns import MAX_ALIAS_HOPS, MAX_RECORDS, _Query
 from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.fetching import Response
@@ -261,7 +261,7 @@ def plan_once(random: Random) -> None:
         now += timedelta(seconds=random.choice((-600, 0, 1, 299, 300, 86400, 5_184_000)))
 
 
-def check_plan(plan: Plan, config: Config, engine: Engine) -> None:
+def check_plan(plan: Plan, config: Config, engine: Engine | AsyncEngine) -> None:
     """What holds of every plan."""
     assert len(plan.hosts) <= config.max_mx_hosts
     assert (plan.undeliverable is None) == bool(plan.usable_hosts)

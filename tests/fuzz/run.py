@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from tests.fuzz import hostile_dns, hostile_peer, hostile_publisher, hostile_reporter, hostile_session
+from tests.fuzz import hostile_dns, hostile_peer, hostile_plan, hostile_publisher, hostile_reporter, hostile_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +45,9 @@ TARGETS = {
     "tlsa-records": Target(hostile_peer.tlsa_records),
     "identifiers": Target(hostile_peer.identifiers),
     "hostile-dns": Target(hostile_dns.plan_once),
+    "hostile-plan": Target(
+        hostile_plan.plan_once, seconds=60.0
+    ),  # of which most makes the answers; it has its own bounds
     "dns-reply": Target(hostile_dns.read_once, seconds=0.5),
     "hostile-session": Target(hostile_session.sessions),
     "sts-record": Target(hostile_publisher.records),
