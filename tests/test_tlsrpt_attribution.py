@@ -409,6 +409,19 @@ def test_a_policy_is_told_as_published() -> None:  # RFC8460-4.5-b and -c, RFC84
     }
 
 
+@pytest.mark.parametrize("verdicts", [{"verdict": verdict({})}, {"tlsrpt": ResultType.STARTTLS_NOT_SUPPORTED}])
+def test_where_this_system_did_not_learn_of_a_policy_nothing_is_told_of_any(verdicts: dict[str, Any]) -> None:
+    known = Discovery(domain="client.test", failure=StsFailure.FETCH_ERROR, is_own=True)
+    outcome = outcome_of(attempt(**verdicts), plan=plan_of(host(TlsLevel.MAY), sts=known))
+    assert sessions(outcome) == ()
+    other = evolve(known, is_own=False)  # as in a back-off: it is announced, and nobody has seen it
+    ((judgement,),) = sessions(evolve(outcome, plan=evolve(outcome.plan, sts=other)))
+    assert (judgement.policy.type, judgement.failed) == (PolicyType.STS, True)
+    bound = plan_of(host(TlsLevel.DANE), sts=known)
+    ((judgement,),) = sessions(outcome_of(attempt(verdict=verdict({Duty.DANE: None})), plan=bound))
+    assert (judgement.policy.type, judgement.failed) == (PolicyType.TLSA, False)
+
+
 def test_an_unlisted_host_with_a_bad_certificate_is_one_failure_with_two_details() -> None:
     plan = plan_of(host(TlsLevel.MAY, sts_match=False), sts=Discovery(domain="client.test", policy=policy("testing")))
     got = attempt(verdict=verdict({}, {Duty.PKIX: Failure.UNTRUSTED_ISSUER}))

@@ -111,6 +111,7 @@ def discover(domain: str, config: Config) -> Program[Discovered]:
         unknown=policy is None and (unreadable is not None or _is_unknown(failure, config, is_own=learned.is_own)),
         rejected=None if learned.rejected is None else learned.rejected[:MAX_REJECTED].decode("utf-8", "replace"),
         refusal=None if learned.refusal is None else learned.refusal.reason,
+        is_own=learned.is_own,
     )
     return Discovered(known, ttl, learned.again, (*trace, *_closing_steps(known)))
 

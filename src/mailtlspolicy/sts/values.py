@@ -96,6 +96,7 @@ class Discovery:
         rejected: the file that the policy host served and that is no policy, its first 4096 octets as text, for reports
             (RFC 8460 section 4.5); None where there was none.
         refusal: why it is no policy.
+        is_own: that nothing newer was learned is this system's own doing, and says nothing of the domain.
     """
 
     domain: str
@@ -110,6 +111,7 @@ class Discovery:
     unknown: bool = False
     rejected: str | None = None
     refusal: Reason | None = None
+    is_own: bool = False
 
     @property
     def applied(self) -> Policy | None:
@@ -149,6 +151,7 @@ class Discovery:
             "warnings": [] if policy is None else [remark.to_json() for remark in policy.warnings],
             "rejected": self.rejected,
             "refusal": self.refusal,
+            "own": self.is_own,
         }
 
     @classmethod
@@ -169,4 +172,5 @@ class Discovery:
             unknown=data["unknown"],
             rejected=data["rejected"],
             refusal=None if data["refusal"] is None else Reason(data["refusal"]),
+            is_own=data.get("own", False),
         )

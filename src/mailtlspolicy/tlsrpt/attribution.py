@@ -106,8 +106,8 @@ def _sessions(plan: Plan, attempts: Sequence[Attempt]) -> Iterator[Session]:
 
 
 def _has_no_policy(host: HostPlan, sts: Discovery | None) -> bool:
-    """Whether it is known that there is neither; TLSA records that this system could not ask for may be there."""
-    is_known = host.audit is None or host.audit.skip is None
+    """Whether it is known that there is neither: what this system could not ask for may be there."""
+    is_known = (host.audit is None or host.audit.skip is None) and not (sts is not None and sts.is_own)
     return is_known and host.binding is None and (sts is None or sts.applied is None)
 
 
@@ -217,7 +217,7 @@ def _news(sts: Discovery) -> FailureDetails | None:
 
 def _unknown(sts: Discovery) -> FailureDetails | None:
     """Why a policy that is announced can not be applied, now or since a few minutes (RFC 8461 section 3.3)."""
-    result_type = None if sts.failure is None else RESULT_TYPES.get(sts.failure)
+    result_type = None if sts.failure is None or sts.is_own else RESULT_TYPES.get(sts.failure)
     return None if result_type is None else _sts_failure(sts, result_type)
 
 
