@@ -154,7 +154,12 @@ class PolicyHost:
 
         def script(session: ssl.SSLSocket) -> None:
             session.sendall(first)
-            without_end(lambda: (session.sendall(more), time.sleep(seconds)))
+
+            def repeat() -> None:
+                session.sendall(more)
+                time.sleep(seconds)
+
+            without_end(repeat)
 
         self.script = script
 

@@ -134,7 +134,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         blocking.stop()
 
 
-def hurried(connector: Connector, **limits: float) -> Connector:
+def hurried(connector: Connector, **limits: Any) -> Connector:
     """The connector with other time limits, for what follows in a session: what came before had all the time."""
     if isinstance(connector, Blocking):
         connector.inner = evolve(connector.inner, **limits)

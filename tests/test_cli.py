@@ -828,7 +828,7 @@ def test_the_doctor_says_yes_only_to_a_resolver_that_validates_and_may_be_believ
 
 
 def test_the_doctor_asks_each_nameserver_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = type("Fake", (FakeNameservers,), {"made": [], "system": ["127.0.0.1:53", "127.0.0.2:53"]})
+    fake: Any = type("Fake", (FakeNameservers,), {"made": [], "system": ["127.0.0.1:53", "127.0.0.2:53"]})
     monkeypatch.setattr(cli, "DnsResolver", fake)
     status, out, _ = run("doctor", *NAMES, "--json")
     data = json.loads(out)

@@ -42,7 +42,7 @@ def found_in_cells(a: str, aaaa: str, **settings: Any) -> tuple[str, tuple[str, 
     cells = {RecordType.A: a, RecordType.AAAA: aaaa}
     result = drive(
         find_addresses("mx.example", Config(**settings), trace),
-        lambda effect: address_answer(effect, cells[effect.rdtype]),  # type: ignore[attr-defined]  # a Lookup
+        lambda effect: address_answer(effect, cells[effect.rdtype]),
     )
     if result.skip is None:
         return ("secure" if result.secure else "insecure"), result.found, trace
@@ -103,7 +103,7 @@ def test_addresses_beyond_the_limit_are_dropped_and_the_cut_is_told() -> None:
     trace: list[Step] = []
     result = drive(
         find_addresses("mx.example", Config(max_addresses=3, ip_versions=(4,)), trace),
-        lambda effect: Answer(effect, secure=True, records=addresses),  # type: ignore[arg-type]  # a Lookup
+        lambda effect: Answer(effect, secure=True, records=addresses),
     )
     assert result.found == addresses[:3]
     assert "Config.max_addresses" in {step.clause for step in trace}

@@ -423,7 +423,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         program = doctor.examine(
             arguments.signed_name, arguments.bogus_names or doctor.BOGUS_NAMES, arguments.unsigned_name
         )
-        found[nameserver] = drive(program, alone.lookup)  # type: ignore[arg-type]  # it asks nothing but lookups
+        found[nameserver] = drive(program, alone.lookup)
     diagnosis = doctor.put_together(found)
     trusted = resolver.trusted
     lines = [f"{diagnosis.validation}: {diagnosis.detail}"]

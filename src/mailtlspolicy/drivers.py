@@ -32,9 +32,7 @@ OWN_ERRORS = OSError, MemoryError, RuntimeError
 OVERDUE = "the time given was up"
 
 
-def drive(
-    program: Program[T], perform: Callable[[Effect[Any]], Any], elapsed: Callable[[], float] = time.monotonic
-) -> T:
+def drive(program: Program[T], perform: Callable[[Any], Any], elapsed: Callable[[], float] = time.monotonic) -> T:
     """Run a program to its end and return what it returns.
 
     Args:
@@ -46,7 +44,7 @@ def drive(
     return _drive(program, perform, elapsed, math.inf)
 
 
-def _drive(program: Program[T], perform: Callable[[Effect[Any]], Any], elapsed: Callable[[], float], end: float) -> T:
+def _drive(program: Program[T], perform: Callable[[Any], Any], elapsed: Callable[[], float], end: float) -> T:
     step: Callable[[Any], Effect[Any]] = program.send
     value: Any = None
     while True:
@@ -61,9 +59,7 @@ def _drive(program: Program[T], perform: Callable[[Effect[Any]], Any], elapsed: 
             step, value = program.throw, error
 
 
-def _perform(
-    effect: Effect[Any], perform: Callable[[Effect[Any]], Any], elapsed: Callable[[], float], end: float
-) -> Any:
+def _perform(effect: Effect[Any], perform: Callable[[Any], Any], elapsed: Callable[[], float], end: float) -> Any:
     if isinstance(effect, Fork):
         if effect.seconds is not None:
             end = min(end, elapsed() + effect.seconds)
@@ -73,7 +69,7 @@ def _perform(
     return perform(effect)
 
 
-async def adrive(program: Program[T], perform: Callable[[Effect[Any]], Awaitable[Any]]) -> T:
+async def adrive(program: Program[T], perform: Callable[[Any], Awaitable[Any]]) -> T:
     """Run a program under asyncio, the branches of a fork concurrently; otherwise as `drive`.
 
     If a branch raises, or the caller is cancelled, the other branches are cancelled too, and awaited. The time limit of
@@ -82,7 +78,7 @@ async def adrive(program: Program[T], perform: Callable[[Effect[Any]], Awaitable
     return await _adrive(program, perform, None)
 
 
-async def _adrive(program: Program[T], perform: Callable[[Effect[Any]], Awaitable[Any]], limit: _Limit | None) -> T:
+async def _adrive(program: Program[T], perform: Callable[[Any], Awaitable[Any]], limit: _Limit | None) -> T:
     step: Callable[[Any], Effect[Any]] = program.send
     value: Any = None
     while True:
@@ -103,7 +99,7 @@ async def _adrive(program: Program[T], perform: Callable[[Effect[Any]], Awaitabl
             step, value = program.throw, error
 
 
-async def _fork(fork: Fork, perform: Callable[[Effect[Any]], Awaitable[Any]], limit: _Limit | None) -> tuple[Any, ...]:
+async def _fork(fork: Fork, perform: Callable[[Any], Awaitable[Any]], limit: _Limit | None) -> tuple[Any, ...]:
     # Here and not above: importing the library loads no event loop.
     import asyncio  # noqa: PLC0415
 
@@ -167,7 +163,7 @@ class _Limit:
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._timer = loop.call_at(self.end, self._expire)
 
-    async def perform(self, effect: Effect[Any], perform: Callable[[Effect[Any]], Awaitable[Any]]) -> Any:
+    async def perform(self, effect: Effect[Any], perform: Callable[[Any], Awaitable[Any]]) -> Any:
         """Perform an effect, or give it up when the time is up."""
         import asyncio  # noqa: PLC0415
 
