@@ -42,8 +42,8 @@ nitpick_ignore_regex = [
         r"((collections\.abc|datetime|pathlib|socket|ssl)\.)?(Mapping|Sequence|Generator|date|datetime|Path|SSL\w+)",
     ),
     (r"py:.*", r"socket\.AddressFamily|os\.PathLike|(redis\.asyncio\.)?Redis"),
-    (r"py:.*", r"(mailtlspolicy\.effects\.)?_?[RTU]"),  # type variables
-    (r"py:class", r"Certificate|Shuffle|OpenStore"),  # internal
+    (r"py:.*", r"(mailtlspolicy\.effects\.)?_?[RTU]|_Wanted|_Told"),  # type variables
+    (r"py:class", r"Certificate|OpenStore"),  # internal
 ]
 
 

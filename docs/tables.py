@@ -303,6 +303,7 @@ def sts_failures() -> Iterable[Row]:
         StsFailure.RECORD_INVALID: ['_mta-sts TXT "v=STSv1; id=-"'],
     }
     hosts: dict[StsFailure, dict[str, Any]] = {
+        StsFailure.LOCAL_ERROR: {"error": "local"},
         StsFailure.WEBPKI_INVALID: {"certificate": "expired"},
         StsFailure.POLICY_INVALID: {"content_type": "text/plain", "body": "mode: enforce"},
     }

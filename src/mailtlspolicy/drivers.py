@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mailtlspolicy.effects import Effect, Program
 
 T = TypeVar("T")
-S = TypeVar("S")
-R = TypeVar("R")
+_Wanted = TypeVar("_Wanted")
+_Told = TypeVar("_Told")
 
 # What is raised for want of descriptors, memory or threads, and means nothing else where an effect is performed
 OWN_ERRORS = OSError, MemoryError, RuntimeError
@@ -283,7 +283,7 @@ class Ended(BaseException):
     """What `end` throws into a program. No fence takes it for a failure."""
 
 
-def end(program: Generator[S, R, Any], perform: Callable[[S], R]) -> None:
+def end(program: Generator[_Wanted, _Told, Any], perform: Callable[[_Wanted], _Told]) -> None:
     """Give up a program that was stepped by hand, and perform what it still yields: it closes what it had opened.
 
     Args:
