@@ -974,19 +974,8 @@ def test_a_member_is_given_once(text: str, tmp_path: Path) -> None:
         {"servers": {"2001:db8::1": {"25": {}}, "2001:DB8::1": {"25": {"connect": "refused"}}}},
         {"servers": {"192.0.2.1": {"25": {}, "025": {}}}},
         {"servers": {"192.0.2.1": {"25": {"by_sni": {"mx.test": [], "MX.test.": []}}}}},
-        {
-            "failures": [
-                {"name": "a.test", "type": "MX", "kind": "bogus"},
-                {"name": "A.test.", "type": "MX", "kind": "timeout"},
-            ]
-        },
     ],
 )
 def test_nothing_is_given_twice_in_two_spellings(data: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is given twice"):
         World.from_json(data)
-
-
-def test_a_failure_may_be_listed_again() -> None:
-    failure = {"name": "a.test", "type": "MX", "kind": "bogus"}
-    assert len(World.from_json({"failures": [failure, failure]}).resolver.failures) == 1

@@ -187,11 +187,11 @@ class Recorder:
         if self._store_failures:
             raise ValueError(f"the policy store failed: {self._store_failures[0].detail}")
         answers = [answer for answer in self._answers if isinstance(answer, Answer)]
-        failures = {answer.question: answer for answer in self._answers if isinstance(answer, LookupFailure)}
+        failures = [answer for answer in self._answers if isinstance(answer, LookupFailure)]
         return {
             "now": now.isoformat(),
             "zones": _zones(answers),
-            "failures": [_failure(failure) for failure in failures.values()],
+            "failures": [_failure(failure) for failure in failures],
             "https": self._https,
             "cache": {domain: evolve(entry, unknown=()).to_json() for domain, entry in self._cache.items()},
             "trust": [f"pem:{certificate_to_pem(anchor)}" for anchor in self._anchors()],

@@ -574,6 +574,7 @@ class World:
         """
         _object(data, "a world", _KEYS)
         folder = None if base is None else Path(base)
+        failures = (_read_failure(failure) for failure in _list(data.get("failures", []), "failures"))
         servers = (
             ((canonical_address(address), _port(port)), StaticServer.from_json(server, f"{address}:{port}", folder))
             for address, ports in _object(data.get("servers", {}), "servers").items()
@@ -753,9 +754,8 @@ def _read_zones(data: Mapping[str, Any]) -> dict[str, Zone]:
 def _read_failures(
     data: Mapping[str, Any],
 ) -> tuple[dict[tuple[str, str], FailureKind], dict[tuple[str, str], int]]:
-    """The failures by name and type, and the seconds that each takes; to list one again, alike, changes nothing."""
-    failures = dict.fromkeys(map(_read_failure, _list(data.get("failures", []), "failures")))
-    listed = _once(failures, "failures")
+    """The failures by name and type, and the seconds that each takes; the last of several counts."""
+    listed = dict(map(_read_failure, _list(data.get("failures", []), "failures")))
     return {key: kind for key, (kind, _) in listed.items()}, {key: takes for key, (_, takes) in listed.items()}
 
 
