@@ -343,22 +343,21 @@ def test_the_time_limit_is_for_the_whole_reply(
     probe: Look, server: SmtpServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def feed(parser: ReplyParser, octets: bytes) -> Reply | None:
-        read.set()
+        read.release()
         return usual(parser, octets)
 
     def script(connection: socket.socket) -> None:
         for _ in range(10):
             clock.late += PATIENCE / 3
             connection.sendall(b"220-still here\r\n")
-            assert read.wait(PATIENCE)
-            read.clear()
+            read.acquire(timeout=PATIENCE)
         connection.sendall(b"220 at last\r\n")
 
-    usual, read = ReplyParser.feed, threading.Event()
+    usual, read = ReplyParser.feed, threading.Semaphore(0)
     monkeypatch.setattr(ReplyParser, "feed", feed)
     server.script = script
     assert failed(probe(server, timeout=PATIENCE), "connect") == "timed out"
-    read.set()
+    read.release(10)
 
 
 @pytest.mark.parametrize(
