@@ -106,6 +106,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bounds(session: nox.Session) -> None:
+    """What the most expensive input costs that each bound admits; prints the tables of docs/bounds.md."""
+    _install(session, "tests")
+    session.run("python", "-m", "tests.bench.bounds", *session.posargs)
+
+
+@nox.session
 def lab(session: nox.Session) -> None:
     """Real programs in a network namespace: NSD, resolvers, Postfix, nginx, Redis, tlsrpt-reporter, parsedmarc."""
     resolvers = ("unbound", "named", "kresd", "pdns_recursor", "dnsmasq")

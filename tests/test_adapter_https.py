@@ -153,13 +153,12 @@ class PolicyHost:
         """Send something, and something more again and again until the client hangs up."""
 
         def script(session: ssl.SSLSocket) -> None:
-            session.sendall(first)
-
-            def repeat() -> None:
+            def send() -> None:
                 session.sendall(more)
                 time.sleep(seconds)
 
-            without_end(repeat)
+            session.sendall(first)
+            without_end(send)
 
         self.script = script
 

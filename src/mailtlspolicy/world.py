@@ -574,7 +574,6 @@ class World:
         """
         _object(data, "a world", _KEYS)
         folder = None if base is None else Path(base)
-        failures = (_read_failure(failure) for failure in _list(data.get("failures", []), "failures"))
         servers = (
             ((canonical_address(address), _port(port)), StaticServer.from_json(server, f"{address}:{port}", folder))
             for address, ports in _object(data.get("servers", {}), "servers").items()
