@@ -110,10 +110,11 @@ def test_the_doctor_examines_a_world() -> None:
             }
         }
     )
+    lookup: Any = world.resolver.lookup
     names = ("signed.example", "bogus.example", "plain.example")
-    assert drive(examine(*names), world.resolver.lookup).validation is Validation.VALIDATING
+    assert drive(examine(*names), lookup).validation is Validation.VALIDATING
     unsigned = ("signed.example", "bogus.example", "signed.example")
-    assert drive(examine(*unsigned), world.resolver.lookup).validation is Validation.INCONSISTENT
+    assert drive(examine(*unsigned), lookup).validation is Validation.INCONSISTENT
 
 
 @pytest.mark.parametrize("names", [("192.0.2.1",), ("a.test", "192.0.2.1"), ("a.test", "b.test", "192.0.2.1")])

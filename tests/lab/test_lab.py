@@ -289,7 +289,8 @@ def test_the_program_answers_as_its_main_function_does(lab: Lab, capsys: Capture
 )
 def test_doctor_tells_resolvers_apart(lab: Lab, resolver: str, validation: str, status: int, capsys: Capture) -> None:
     names = ("--signed-name", "mx.ee.signed.test", "--bogus-name", "host.alias-to-bogus.bogus.test")
-    seen, diagnosis = run(capsys, "doctor", "--resolver", resolver, *names)
+    unsigned = ("--unsigned-name", "mx.unsigned-host.plain.test")
+    seen, diagnosis = run(capsys, "doctor", "--resolver", resolver, *names, *unsigned)
     assert (diagnosis["validation"], seen) == (validation, status)
 
 

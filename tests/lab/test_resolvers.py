@@ -181,7 +181,8 @@ def diagnose(address: str) -> Diagnosis:
         ["host.alias-to-bogus.bogus.test", "mx.bogus-address.signed.test"],
         "mx.unsigned-host.plain.test",
     )
-    return drive(program, DnsResolver(nameservers=[address]).lookup)
+    lookup: Any = DnsResolver(nameservers=[address]).lookup
+    return drive(program, lookup)
 
 
 @every_resolver
