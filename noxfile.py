@@ -107,7 +107,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def bounds(session: nox.Session) -> None:
-    """What the most expensive input costs that each bound admits; prints the tables of docs/bounds.md."""
+    """What the most expensive input costs that each bound admits; prints the table of docs/bounds.md."""
     _install(session, "tests")
     session.run("python", "-m", "tests.bench.bounds", *session.posargs)
 

@@ -30,6 +30,7 @@ from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.verdict import Failure
+from tests.bench.bounds import bounds
 from tests.differential.compare import EXCEPTIONS
 from tests.lab import delivery_scenarios
 from tests.lab.scenarios import DISAGREEMENTS, SCENARIOS
@@ -687,7 +688,15 @@ def vectors() -> Iterable[Row]:
             yield code(path.name), data["title"], str(len(data["vectors"]))
 
 
+def all_bounds() -> Iterable[Row]:
+    """Every bound."""
+    yield "bound", "value", "measured by"
+    for name, value, rows in bounds():
+        yield code(name), value, rows
+
+
 TABLES: dict[str, Callable[[], Iterable[Row]]] = {
+    "bounds": all_bounds,
     "levels": levels,
     "levels-by-setting": levels_by_setting,
     "levels-by-policy": levels_by_policy,
