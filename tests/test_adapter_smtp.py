@@ -490,7 +490,7 @@ def test_octets_that_come_late_never_enter_the_session(probe: Look, server: Smtp
             connection.sendall(reply)
             if reply is not GO_AHEAD:
                 server.hear(connection)
-        time.sleep(0.1)
+        connection.recv(1, socket.MSG_PEEK)  # the ClientHello
         connection.sendall(b"250 injected\r\n")
         context.wrap_socket(connection, server_side=True).close()
 
