@@ -158,6 +158,24 @@ def test_what_is_raised_where_an_effect_is_performed_goes_through_and_leaves_not
     assert len(closes) == len(set(closes))
 
 
+def test_a_branch_that_raises_ends_one_that_would_wait_for_ever() -> None:
+    async def main() -> list[str]:
+        closes: list[str] = []
+
+        async def perform(effect: Any) -> Any:
+            if effect.name == "waits":
+                await asyncio.Event().wait()
+            if effect.name == "raises":
+                raise LookupError(effect.name)
+            return failed(effect)
+
+        with pytest.raises(LookupError, match="raises"):
+            await asyncio.wait_for(adrive(together(walk("waits", closes=closes), walk("raises")), perform), 30)
+        return closes
+
+    assert asyncio.run(main()) == ["close waits"]
+
+
 @pytest.mark.parametrize("wrap", [lambda each: each, batches])
 def test_a_program_that_is_given_up_closes_what_it_had_opened(wrap: Callable[[Any], Any]) -> None:
     closes, performed = list[str](), list[Any]()

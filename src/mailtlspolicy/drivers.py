@@ -120,7 +120,9 @@ async def _fork(fork: Fork, perform: Callable[[Any], Awaitable[Any]], limit: _Li
         tasks = [asyncio.ensure_future(branch(program)) for program in fork.programs]
         try:
             # Not `gather`, which cancels the branches by itself: a second cancellation would hit what they close
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()  # raises what its branch has raised
             return tuple([task.result() for task in tasks])
         except BaseException:
             await _give_up(tasks)
