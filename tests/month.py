@@ -247,7 +247,10 @@ KINDS = (
         settings={"cleartext_retry": "never"},
     ),
     kind("plain, injected", bad(NO_POLICY, INJECTED), servers={IP1: _serves(behind_starttls="NOOP")}),
-    kind("plain, lost in TLS", ok(NO_POLICY), servers={IP1: _serves(_RIGHT, drop_after="handshake")}),
+    kind("plain, lost in TLS", ok(NO_POLICY), servers={IP1: _serves(_RIGHT, tls={"drop_after": "MAIL"})}),
+    kind("plain, ended in TLS", bad(NO_POLICY, HANDSHAKE), servers={IP1: _serves(_RIGHT, drop_after="handshake")}),
+    kind("plain, no SNI wanted", ok(NO_POLICY), servers={IP1: _serves(_RIGHT, sni="strict")}),
+    kind("plain, no handshake", bad(NO_POLICY, HANDSHAKE), servers={IP1: _serves(sni=["strict", "required"])}),
     kind("plain, greylisted", ok(NO_POLICY), servers={IP1: _GREYLISTS}),
     kind(
         "plain, the name from the greeting",

@@ -615,7 +615,7 @@ def test_refresh_tells_its_progress_beside_and_its_failures_in_the_answer(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    disused = old(fetched="2025-10-01T00:00:00Z")
+    disused = old(fetched="2025-10-01T00:00:00Z", ended=NOW)
     world = refreshing(tmp_path, good1=old(), good2=old(), bad=old("testing"), goodbye=old("none"), over=disused)
     status, out, err = run("refresh", "--world", world)
     lines = out.splitlines()

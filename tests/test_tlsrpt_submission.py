@@ -441,6 +441,9 @@ SERVERS: dict[str, dict[str, Any]] = {
     "STARTTLS refused": {"starttls": "refused"},
     "lost at STARTTLS": {"drop_after": "STARTTLS"},
     "handshake fails": {"starttls": "fail"},
+    "ended in TLS": {"drop_after": "handshake"},
+    "no SNI wanted": {"sni": "strict"},
+    "no handshake": {"sni": ["strict", "required"]},
 }
 TLSA = "_25._tcp.mx TLSA 3 1 1 " + "ab" * 32
 ZONES: dict[str, tuple[str, ...]] = {
@@ -493,7 +496,7 @@ def test_a_report_is_delivered_whatever_tls_fails_at(zone: str, server: str, set
         counted = Aggregates()
         counted.add(outcome)
         assert len(counted) == 0
-        assert outcome.security == ("untrusted" if server == "right" else "cleartext")
+        assert outcome.security == ("untrusted" if server in {"right", "no SNI wanted"} else "cleartext")
 
 
 def test_an_ordinary_message_is_not_delivered_there() -> None:

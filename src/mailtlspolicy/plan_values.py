@@ -85,7 +85,7 @@ class Skip:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Skip:
         """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
-        failure = data.get("failure")
+        failure = data["failure"]
         return cls(SkipReason(data["reason"]), None if failure is None else FailureKind(failure))
 
 

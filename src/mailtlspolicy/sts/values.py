@@ -172,5 +172,5 @@ class Discovery:
             unknown=data["unknown"],
             rejected=data["rejected"],
             refusal=None if data["refusal"] is None else Reason(data["refusal"]),
-            is_own=data.get("own", False),
+            is_own=data["own"],
         )
