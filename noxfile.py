@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import nox
@@ -11,6 +12,7 @@ nox.options.sessions = ["lint", "types", "tests", "vectors", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+WORKERS = str(2 * (os.cpu_count() or 1))  # the tests with loopback servers wait as long as they compute
 
 
 def _groups(*names: str) -> list[str]:
@@ -26,7 +28,7 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and property tests, the documentation's examples, and the vectors."""
     _install(session, "tests")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", WORKERS, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -35,7 +37,7 @@ def lowest(session: nox.Session) -> None:
     session.install("-e", ".", "--resolution", "lowest-direct")
     session.install(*_groups("tests"))
     # Which certificates `cryptography` refuses, and libssl does not, depends on its version.
-    session.run("pytest", "-n", "auto", "--ignore=tests/differential", *session.posargs)
+    session.run("pytest", "-n", WORKERS, "--ignore=tests/differential", *session.posargs)
 
 
 @nox.session
