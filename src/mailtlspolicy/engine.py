@@ -205,7 +205,9 @@ class _Core:
         wall = in_utc(now)
         return lambda: Moment(wall, self.elapsed())
 
-    def _performed_here(self, effect: Effect[Any], moments: Callable[[], Moment]) -> Any:
+    def _performed_here(
+        self, effect: Effect[Any], moments: Callable[[], Moment], progress: Callable[[RefreshReport], None] | None
+    ) -> Any:
         """The result of an effect that takes no I/O."""
         if isinstance(effect, Now):
             return moments()
@@ -213,6 +215,8 @@ class _Core:
             hosts = list(effect.hosts)
             self.shuffle(hosts)
             return tuple(hosts)
+        if isinstance(effect, Progress):
+            return None if progress is None else progress(effect.report)
         raise TypeError(f"nothing was injected that performs {effect!r:.200}")
 
     def _settled(self, next_hop: str | NextHop) -> tuple[NextHop, Config]:
@@ -428,9 +432,7 @@ class Engine(_Core):
                     return fetch_whole(self.fetcher, effect)
             except OWN_ERRORS as error:
                 return _own_failure(effect, error)
-            if isinstance(effect, Progress):
-                return None if progress is None else progress(effect.report)
-            return self._performed_here(effect, moments)
+            return self._performed_here(effect, moments, progress)
 
         return drive(program, perform, self.elapsed)
 
@@ -518,8 +520,6 @@ class AsyncEngine(_Core):
                     return await fetch_whole_async(self.fetcher, effect)
             except OWN_ERRORS as error:
                 return _own_failure(effect, error)
-            if isinstance(effect, Progress):
-                return None if progress is None else progress(effect.report)
-            return self._performed_here(effect, moments)
+            return self._performed_here(effect, moments, progress)
 
         return await adrive(program, perform)

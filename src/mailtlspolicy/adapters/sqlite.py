@@ -153,7 +153,7 @@ class SqliteStore:
 
     def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T | StoreFailure:
         if not self._lock.acquire(timeout=self._timeout):
-            return StoreFailure(f"{self._path.name}: other threads kept it busy for {self._timeout:g} s")
+            return self._busy()
         try:
             return work(self._connection or self._connect())
         except (sqlite3.Error, OSError, ValueError) as error:
@@ -165,7 +165,7 @@ class SqliteStore:
     def _look(self, work: Callable[[sqlite3.Connection], _T], nothing: _T) -> _T | StoreFailure:
         """Run what only reads, also where nothing can be written; a store that there is no room for holds nothing."""
         if not self._lock.acquire(timeout=self._timeout):
-            return StoreFailure(f"{self._path.name}: other threads kept it busy for {self._timeout:g} s")
+            return self._busy()
         try:
             return work(self._connection or self._connect())
         except ValueError as error:
@@ -182,6 +182,9 @@ class SqliteStore:
                 return self._failure(error)
         finally:
             self._lock.release()
+
+    def _busy(self) -> StoreFailure:
+        return StoreFailure(f"{self._path.name}: other threads kept it busy for {self._timeout:g} s")
 
     def _failure(self, error: Exception) -> StoreFailure:
         return StoreFailure(f"{self._path.name}: {reason(error)}")
@@ -421,12 +424,11 @@ def _list(connection: sqlite3.Connection, cursor: str) -> _Rows:
 def _read_or_miss(connection: sqlite3.Connection, domain: bytes) -> bytes | StoreFailure | None:
     """An entry; one that lies in a damaged part of the file keeps no other from being read."""
     try:
-        row = connection.execute(_LOAD, (domain,)).fetchone()
+        return _read(connection, _to_text(domain))
     except sqlite3.Error as error:
         if "locked" in str(error):
             raise
         return StoreFailure(reason(error))
-    return None if row is None else row[0]
 
 
 def _to_octets(domain: str) -> bytes:
