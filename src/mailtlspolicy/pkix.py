@@ -162,14 +162,15 @@ def verify(
     if name is None:
         return Verdict.failed(Failure.NAME_MISMATCH)
     store = trust_store and trust_store._store
-    pool = [other.parsed for other in others if other is not None and other.extensions is not None]
+    pool = [other for other in others if other is not None and other.extensions is not None]
     if not store or not _is_trusted(leaf, pool, store, now, config):
         return Verdict.failed(Failure.UNTRUSTED_ISSUER)
     return Verdict.passed(Mechanism.PKIX, name=name)
 
 
-def _is_trusted(leaf: Certificate, pool: list[x509.Certificate], store: Store, now: datetime, config: Config) -> bool:
-    names = ConstrainedNames(leaf)
+def _is_trusted(leaf: Certificate, pool: list[Certificate], store: Store, now: datetime, config: Config) -> bool:
+    presented = [certificate.parsed for certificate in pool]
+    names = {certificate.parsed: ConstrainedNames(certificate) for certificate in (*pool, leaf)}
     comparisons = config.max_name_constraint_checks
 
     def charge(count: int) -> None:
@@ -178,9 +179,14 @@ def _is_trusted(leaf: Certificate, pool: list[x509.Certificate], store: Store, n
         if comparisons < 0:
             raise ValueError("too many comparisons of names")
 
+    def names_of(certificate: x509.Certificate) -> ConstrainedNames:
+        if certificate not in names:  # an anchor
+            names[certificate] = ConstrainedNames(Certificate(certificate.public_bytes(Encoding.DER)))
+        return names[certificate]
+
     def constrain(_: Policy, issuer: x509.Certificate, constraints: x509.NameConstraints | None) -> None:
         # Asked of every issuer before a path goes through it, so that another one is tried
-        if constraints is not None and not names_are_permitted([names, _constrained(issuer)], charge):
+        if constraints is not None and not names_are_permitted([names[leaf.parsed], names_of(issuer)], charge):
             raise ValueError("the names of the leaf are not permitted")
 
     # "Client" means without a name: names are compared here, where an underscore or a final dot does no harm.
@@ -194,15 +200,11 @@ def _is_trusted(leaf: Certificate, pool: list[x509.Certificate], store: Store, n
         .build_client_verifier()
     )
     try:
-        path = verifier.verify(leaf.parsed, pool).chain
+        path = verifier.verify(leaf.parsed, presented).chain
         # What is left are the names of issuers that are no alternative names
-        return names_are_permitted([_constrained(certificate) for certificate in path], charge)
+        return names_are_permitted([names_of(certificate) for certificate in path], charge)
     except (VerificationError, *MALFORMED):
         return False
-
-
-def _constrained(certificate: x509.Certificate) -> ConstrainedNames:
-    return ConstrainedNames(Certificate(certificate.public_bytes(Encoding.DER)))
 
 
 def _may_certify(_: Policy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
