@@ -13,8 +13,9 @@ import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from attrs import evolve, field, frozen
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 
 from mailtlspolicy import (
@@ -496,15 +497,22 @@ def test_a_next_hop_survives_its_text(text: str) -> None:
 # --- the strategies reach what the properties are about
 
 
-def test_the_worlds_above_reach_every_outcome() -> None:
-    seen: set[str] = set()
+LEVELS = ["dane", "encrypt", "may"]
+SKIPS = [
+    "invalid-host",
+    "no-addresses",
+    "address-lookup-failed",
+    "alias-lookup-failed",
+    "tlsa-lookup-failed",
+    "dane-required",
+]
 
-    @settings(max_examples=400)
-    @given(worlds())
-    def collect(world: Given) -> None:
-        for host in world.plan()[0].hosts:
-            seen.add(str(host.level if host.skip is None else host.skip.reason))
 
-    collect()
-    skips = "invalid-host no-addresses address-lookup-failed alias-lookup-failed tlsa-lookup-failed dane-required"
-    assert seen == {"dane", "encrypt", "may", *skips.split()}
+@pytest.mark.parametrize("outcome", [*LEVELS, *SKIPS])
+def test_the_worlds_above_reach_every_outcome(outcome: str) -> None:
+    """Searched for, since how many of a few hundred worlds show a rare one depends on the version of Hypothesis."""
+
+    def shows(world: Given) -> bool:
+        return outcome in {str(host.skip.reason if host.skip else host.level) for host in world.plan()[0].hosts}
+
+    find(worlds(), shows, settings=settings(max_examples=20_000, phases=[Phase.generate], database=None))
