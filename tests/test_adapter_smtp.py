@@ -1881,6 +1881,15 @@ def test_an_interrupt_closes_the_connection(
     assert descriptors() == before
 
 
+def test_no_command_waits_for_the_peer_to_acknowledge_another(make: Make, server: SmtpServer) -> None:
+    server.says(b"220 hi\r\n", b"250 mx\r\n")
+    connector = make()
+    session: Any = opened(connector, server)
+    client = session.sock if make.kind == "sync" else session.transport.get_extra_info("socket")
+    assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    connector.close(Close(session))
+
+
 def test_whatever_is_raised_closes_the_connection(
     make: Make, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,8 @@ class _Session(SMTPProtocol):
         """Connect."""
         self._socket = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
+        # Each command goes out at once; asyncio sees to it for sockets alone that were made with the protocol's number
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._loop.sock_connect(self._socket, server)
         self.address = str(self._socket.getsockname()[0])
         await self._loop.create_connection(lambda: self, sock=self._socket)
