@@ -13,6 +13,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 WORKERS = str(2 * (os.cpu_count() or 1))  # the tests with loopback servers wait as long as they compute
+PYTEST = ["pytest", "-n", WORKERS, "--dist", "worksteal"]  # a few tests last as long as a thousand others
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}  # the tests start the command line and themselves many times
 
 
 def _groups(*names: str) -> list[str]:
@@ -28,7 +30,7 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and property tests, the documentation's examples, and the vectors."""
     _install(session, "tests")
-    session.run("pytest", "-n", WORKERS, *session.posargs)
+    session.run(*PYTEST, *session.posargs, env=BYTECODE)
 
 
 @nox.session(python=PYTHONS[0])
@@ -37,7 +39,7 @@ def lowest(session: nox.Session) -> None:
     session.install("-e", ".", "--resolution", "lowest-direct")
     session.install(*_groups("tests"))
     # Which certificates `cryptography` refuses, and libssl does not, depends on its version.
-    session.run("pytest", "-n", WORKERS, "--ignore=tests/differential", *session.posargs)
+    session.run(*PYTEST, "--ignore=tests/differential", *session.posargs, env=BYTECODE)
 
 
 @nox.session
