@@ -1,4 +1,4 @@
-"""Prints which clauses the corpus covers, by RFC, from clauses.tsv: `python vectors/coverage.py [--missing]`.
+"""Prints which clauses the corpus covers, by RFC, from clauses*.tsv: `python vectors/coverage.py [--missing]`.
 
 A clause counts as covered where a vector cites its id, or a test does. Only the clauses that a vector or a unit test
 can show count at all, and only those that bind a sender of mail ("sender"), or the sender of reports
@@ -33,8 +33,10 @@ def cited() -> set[str]:
 
 def main(arguments: list[str]) -> int:
     """Print a line an RFC; with --missing the uncovered ids as well. Fails on an id that the table does not have."""
-    with (HERE / "clauses.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = []
+    for path in sorted(HERE.glob("clauses*.tsv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     ids = cited()
     total: Counter[str] = Counter()
     covered: Counter[str] = Counter()
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> int:
             print("   not cited:", " ".join(missing[rfc]))
     unknown = ids - {row["id"] for row in rows}
     if unknown:
-        print("not in clauses.tsv:", *sorted(unknown))
+        print("in no table of clauses:", *sorted(unknown))
     return 1 if unknown else 0
 
 
