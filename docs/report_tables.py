@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from attrs import evolve, field, frozen
 
 from mailtlspolicy import Config, World, pkix
-from mailtlspolicy.hosts import SkipReason
-from mailtlspolicy.plan_values import Skip
+from mailtlspolicy.plan.hosts import SkipReason
+from mailtlspolicy.plan.values import Skip
 from mailtlspolicy.sts.discovery import MAX_REJECTED, RESULT_TYPES
 from mailtlspolicy.tlsrpt import Record, parse_record, sessions
 from mailtlspolicy.tlsrpt.aggregate import MAX_OCTETS

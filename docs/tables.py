@@ -23,12 +23,12 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from mailtlspolicy import Config, HostPlan, NextHop, World
-from mailtlspolicy.hosts import SkipReason, TlsaOutcome
-from mailtlspolicy.plan import LEVELS
-from mailtlspolicy.plan_values import Skip
-from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.plan.hosts import SkipReason, TlsaOutcome
+from mailtlspolicy.plan.search import LEVELS
+from mailtlspolicy.plan.values import Skip
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
+from mailtlspolicy.sts.stores import MemoryStore
 from mailtlspolicy.verdict import Failure
 from tests.bench.bounds import bounds
 from tests.differential.compare import EXCEPTIONS
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
     from mailtlspolicy import Plan
-    from mailtlspolicy.check import Check
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
+    from mailtlspolicy.delivery.check import Check
+    from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.engine import Resolver
-    from mailtlspolicy.stores import PolicyStore
+    from mailtlspolicy.sts.stores import PolicyStore
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mailtlspolicy.effects import Moment, Now
-from mailtlspolicy.mx import Shuffle
+from mailtlspolicy.plan.mx import Shuffle
 from tests.authority import NOW
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mailtlspolicy import Outcome
-    from mailtlspolicy.world import WorldEngine
+    from mailtlspolicy.world.world import WorldEngine
     from tests.authority import Issued
 
 SEED = 8460

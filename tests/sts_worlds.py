@@ -10,21 +10,21 @@ from attrs import frozen
 
 from mailtlspolicy import World
 from mailtlspolicy.engine import AsyncEngine, keep_order
-from mailtlspolicy.fetching import AsyncResponse
-from mailtlspolicy.stores import AsyncMemoryStore
 from mailtlspolicy.sts import Policy, parse_policy
 from mailtlspolicy.sts.effects import FetchFailure
+from mailtlspolicy.sts.fetching import AsyncResponse
+from mailtlspolicy.sts.stores import AsyncMemoryStore
 from tests.sessions import AsyncConnections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mailtlspolicy import Config
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
-    from mailtlspolicy.fetching import Response
-    from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.sts import Entry
     from mailtlspolicy.sts.effects import Fetch
+    from mailtlspolicy.sts.fetching import Response
+    from mailtlspolicy.sts.stores import AsyncPolicyStore, PolicyStore
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 URL = "https://mta-sts.c.test/.well-known/mta-sts.txt"

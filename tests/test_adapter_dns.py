@@ -33,7 +33,7 @@ from mailtlspolicy.adapters.dns import (
     _Message,
     _Query,
 )
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.tlsa import Tlsa
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from mailtlspolicy.adapters.https import (
     policy_context,
 )
 from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
-from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind
+from mailtlspolicy.sts.fetching import fetch_whole, fetch_whole_async
 from tests import webpki
 from tests.smtp_server import SmtpServer
 from tests.tls_server import PATIENCE, without_end
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mailtlspolicy.fetching import AsyncResponse, Response
+    from mailtlspolicy.sts.fetching import AsyncResponse, Response
     from tests.authority import Issued
 
 HOST = "mta-sts.client.example"

@@ -10,10 +10,10 @@ import pytest
 from mailtlspolicy import AsyncEngine, Config, Message, World
 from mailtlspolicy.delivery.session import Connected
 from mailtlspolicy.engine import keep_order
-from mailtlspolicy.fetching import AsyncResponse
-from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Entry
 from mailtlspolicy.sts.effects import FetchFailure
+from mailtlspolicy.sts.fetching import AsyncResponse
+from mailtlspolicy.sts.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

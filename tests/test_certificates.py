@@ -15,8 +15,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailtlspolicy import certificates, dane, pkix
-from mailtlspolicy.certificates import (
+from mailtlspolicy import dane, pkix
+from mailtlspolicy.tlsa import Tlsa
+from mailtlspolicy.x509 import certificates
+from mailtlspolicy.x509.certificates import (
     Certificate,
     canonical_name,
     is_certificate,
@@ -25,7 +27,6 @@ from mailtlspolicy.certificates import (
     skeleton,
     subject_public_key_info,
 )
-from mailtlspolicy.tlsa import Tlsa
 from tests.authority import (
     NOW,
     ODD_TIMES,

@@ -11,11 +11,11 @@ import pytest
 from attrs import evolve
 
 from mailtlspolicy import Config, Engine, HostPlan, World
-from mailtlspolicy.check import Check
+from mailtlspolicy.delivery.check import Check
 from mailtlspolicy.delivery.session import Close, Connect, Connected, Ehlo, StartTls, Transmit
 
 if TYPE_CHECKING:
-    from mailtlspolicy.world import StaticConnector
+    from mailtlspolicy.world.world import StaticConnector
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 LEAF = "certificates/leaf-direct.pem"

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mailtlspolicy import World, cli, doctor
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure
+from mailtlspolicy import World, cli
+from mailtlspolicy.dns import doctor
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure
 from mailtlspolicy.sts.refresh import RefreshReport
 from mailtlspolicy.tlsrpt.reading import MAX_MAIL, read_report, read_report_mail
-from mailtlspolicy.world import WorldEngine
+from mailtlspolicy.world.world import WorldEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from mailtlspolicy.certificates import Certificate
-from mailtlspolicy.constraints import ConstrainedNames, names_are_permitted
+from mailtlspolicy.x509.certificates import Certificate
+from mailtlspolicy.x509.constraints import ConstrainedNames, names_are_permitted
 from tests.authority import ca, issue
 
 

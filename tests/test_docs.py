@@ -41,7 +41,7 @@ from mailtlspolicy.tlsrpt.reading import ReceivedMail, read_report_mail
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from mailtlspolicy.effects import Lookup
+    from mailtlspolicy.dns.effects import Lookup
 
 TOP = Path(__file__).resolve().parent.parent
 EXAMPLES = TOP / "docs" / "examples"

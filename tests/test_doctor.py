@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mailtlspolicy import World, drive
-from mailtlspolicy.doctor import ROUNDS, Diagnosis, Examined, Validation, examine, put_together
-from mailtlspolicy.effects import Answer, FailureKind, LookupFailure
+from mailtlspolicy.dns.doctor import ROUNDS, Diagnosis, Examined, Validation, examine, put_together
+from mailtlspolicy.dns.effects import Answer, FailureKind, LookupFailure
 
 # What a resolver says of a name: an answer with the AD bit, without, that there is no such name, or a failure.
 AD, PLAIN, GONE = "ad", "plain", "gone"

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mailtlspolicy import adrive, drive
+from mailtlspolicy.dns.effects import FailureKind, Lookup, LookupFailure, RecordType
 from mailtlspolicy.drivers import Ended, batches, end
-from mailtlspolicy.effects import (
-    FailureKind,
-    Lookup,
-    LookupFailure,
-    Moment,
-    Now,
-    RecordType,
-    ask,
-    in_turn,
-    together,
-    within,
-)
+from mailtlspolicy.effects import Moment, Now, ask, in_turn, together, within
 from mailtlspolicy.sts import Entry
 from mailtlspolicy.sts.effects import StorePolicy
 

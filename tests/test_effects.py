@@ -8,24 +8,10 @@ import pytest
 
 from mailtlspolicy import Message
 from mailtlspolicy.delivery.session import Close, Connect, Ehlo, SessionFailure, StartTls, Transmit, Transmitted
-from mailtlspolicy.effects import (
-    Answer,
-    BrokenContract,
-    Effect,
-    FailureKind,
-    Fork,
-    Lookup,
-    LookupFailure,
-    Now,
-    OwnFailure,
-    RecordType,
-    ask,
-    in_turn,
-    together,
-    within,
-)
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
+from mailtlspolicy.effects import BrokenContract, Effect, Fork, Now, OwnFailure, ask, in_turn, together, within
 from mailtlspolicy.levels import TlsLevel
-from mailtlspolicy.mx import MxHost, Shuffle
+from mailtlspolicy.plan.mx import MxHost, Shuffle
 from mailtlspolicy.sts import Entry
 from mailtlspolicy.sts.effects import (
     DropPolicy,

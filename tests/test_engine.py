@@ -26,7 +26,7 @@ from mailtlspolicy.effects import BrokenContract
 from tests.sessions import AsyncConnections
 
 if TYPE_CHECKING:
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
+    from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure
 
 OFF = Config(sts="off")  # what MTA-STS adds has its own tests
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

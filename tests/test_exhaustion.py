@@ -19,7 +19,7 @@ from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.delivery.session import Connect
-from mailtlspolicy.effects import Answer, Lookup, RecordType
+from mailtlspolicy.dns.effects import Answer, Lookup, RecordType
 from mailtlspolicy.sts.effects import Fetch
 
 class Known:

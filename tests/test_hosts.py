@@ -8,8 +8,8 @@ import pytest
 from attrs import evolve
 
 from mailtlspolicy import Config, Tlsa, World, drive
-from mailtlspolicy.effects import Answer, FailureKind, LookupFailure, RecordType
-from mailtlspolicy.hosts import SkipReason, TlsaOutcome, TlsaSearch, find_addresses, find_tlsa
+from mailtlspolicy.dns.effects import Answer, FailureKind, LookupFailure, RecordType
+from mailtlspolicy.plan.hosts import SkipReason, TlsaOutcome, TlsaSearch, find_addresses, find_tlsa
 
 if TYPE_CHECKING:
     from mailtlspolicy.trace import Step

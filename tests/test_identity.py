@@ -8,8 +8,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailtlspolicy.certificates import Certificate
 from mailtlspolicy.identity import dns_ids, first_match, matches, presented_identifiers
+from mailtlspolicy.x509.certificates import Certificate
 from tests.authority import issue
 
 

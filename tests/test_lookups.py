@@ -8,8 +8,8 @@ import pytest
 from attrs import evolve
 
 from mailtlspolicy import Config, Tlsa, drive
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
-from mailtlspolicy.lookups import lookup
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.dns.lookups import lookup
 
 A = RecordType.A
 DEFAULT = Config()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtlspolicy import Message, NextHop, Verdict, World
-from mailtlspolicy.mx import Kind, MxHost
+from mailtlspolicy.plan.mx import Kind, MxHost
 
 CONTENT = b"Subject: x\r\n\r\nx\r\n"
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mailtlspolicy import Config, NextHop, World, drive
-from mailtlspolicy.effects import FailureKind
-from mailtlspolicy.mx import Kind, MxHost, Shuffle, resolve_mx
+from mailtlspolicy.dns.effects import FailureKind
+from mailtlspolicy.plan.mx import Kind, MxHost, Shuffle, resolve_mx
 
 if TYPE_CHECKING:
-    from mailtlspolicy.mx import MxResult
+    from mailtlspolicy.plan.mx import MxResult
 
 
 def keep(_: list[MxHost]) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from mailtlspolicy import Config, Outcome, TlsLevel, Verdict, World
 from mailtlspolicy.delivery import Attempt, Disposition, RecipientOutcome, Result, Retry, Security
-from mailtlspolicy.hosts import SkipReason
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.mx import Undeliverable
+from mailtlspolicy.plan.hosts import SkipReason
+from mailtlspolicy.plan.mx import Undeliverable
 from mailtlspolicy.verdict import Failure, Mechanism, ResultType
 from tests.walking import LEVELS, NAMES, TWO, all_options, every_run, host, plan_of, skipped
 

@@ -14,7 +14,7 @@ import pytest
 from attrs import field, frozen
 
 from mailtlspolicy import Config, Engine, Tlsa
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

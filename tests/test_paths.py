@@ -16,10 +16,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailtlspolicy.certificates import Certificate
 from mailtlspolicy.config import Config
-from mailtlspolicy.paths import PRECEDENCE, NoPath, Path, find_path, foremost
 from mailtlspolicy.verdict import Failure
+from mailtlspolicy.x509.certificates import Certificate
+from mailtlspolicy.x509.paths import PRECEDENCE, NoPath, Path, find_path, foremost
 from tests.authority import (
     ANY_PURPOSE,
     CLIENT,

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from mailtlspolicy import pkix
 from mailtlspolicy.config import Config
-from mailtlspolicy.pem import certificate_to_pem
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
+from mailtlspolicy.x509.pem import certificate_to_pem
 from tests.authority import (
     ANY_PURPOSE,
     CLIENT,

@@ -9,8 +9,8 @@ import pytest
 
 from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, TlsLevel, World
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.mx import Undeliverable
-from mailtlspolicy.plan_values import Observe
+from mailtlspolicy.plan.mx import Undeliverable
+from mailtlspolicy.plan.values import Observe
 
 EE = "3 1 1 " + "a1" * 32
 TA = "2 0 1 " + "b2" * 32

@@ -31,20 +31,20 @@ from mailtlspolicy import (
     Verdict,
     World,
 )
-from mailtlspolicy.check import Check
 from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
-from mailtlspolicy.pem import certificate_to_pem
-from mailtlspolicy.recording import Recorder
+from mailtlspolicy.delivery.check import Check
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from mailtlspolicy.verdict import Failure, Mechanism, ResultType
+from mailtlspolicy.world.recording import Recorder
+from mailtlspolicy.x509.pem import certificate_to_pem
 from tests.sts_worlds import async_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailtlspolicy.engine import Resolver
-    from mailtlspolicy.plan_values import SkippedHost
-    from mailtlspolicy.world import StaticResolver
+    from mailtlspolicy.plan.values import SkippedHost
+    from mailtlspolicy.world.world import StaticResolver
 
 EXAMPLES = settings(max_examples=200)
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from mailtlspolicy import Config, Engine, Message, Plan, World, vectors
+from mailtlspolicy import Config, Engine, Message, Plan, World
 from mailtlspolicy.delivery.session import (
     Close,
     Connect,
@@ -26,12 +26,13 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType
-from mailtlspolicy.fetching import Response
+from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure, RecordType
 from mailtlspolicy.pkix import TrustStore
-from mailtlspolicy.recording import Recorder
-from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts.effects import Fetch, StoreFailure
+from mailtlspolicy.sts.fetching import Response
+from mailtlspolicy.sts.stores import MemoryStore
+from mailtlspolicy.testing import vectors
+from mailtlspolicy.world.recording import Recorder
 from tests.sessions import look
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import pytest
 from attrs import evolve
 
 from mailtlspolicy import Config, Outcome, Plan, World
-from mailtlspolicy.delivery import Disposition, RecipientOutcome
-from mailtlspolicy.rendering import (
+from mailtlspolicy.cli.rendering import (
     check_text,
     discovery_lines,
     examination_text,
@@ -20,6 +19,7 @@ from mailtlspolicy.rendering import (
     refresh_text,
     report_text,
 )
+from mailtlspolicy.delivery import Disposition, RecipientOutcome
 from mailtlspolicy.sts import Entry, Mode, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.sts.examine import Examination

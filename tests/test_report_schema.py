@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 
 from mailtlspolicy import World
+from mailtlspolicy.testing.vectors import Vector, load, run
 from mailtlspolicy.tlsrpt import Aggregates, Report
-from mailtlspolicy.vectors import Vector, load, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,9 +11,9 @@ import pytest
 from attrs import evolve, fields
 
 from mailtlspolicy import Config, HostPlan, Tlsa, TlsaRRset, TlsLevel, World
-from mailtlspolicy.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.plan_values import Audit, Observe, Skip
+from mailtlspolicy.plan.hosts import SkipReason, TlsaBinding
+from mailtlspolicy.plan.values import Audit, Observe, Skip
 from mailtlspolicy.trace import Step
 
 FIRST, SECOND = Tlsa.parse("3 1 1 " + "a1" * 32), Tlsa.parse("2 0 1 " + "b2" * 32)

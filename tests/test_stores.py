@@ -29,8 +29,10 @@ from hypothesis import strategies as st
 
 from mailtlspolicy.adapters import sqlite
 from mailtlspolicy.adapters.sqlite import AsyncSqliteStore, SqliteStore
-from mailtlspolicy.conformance import STORE_CHECKS, EventLoopThread, OpenStore
-from mailtlspolicy.stores import (
+from mailtlspolicy.sts.cache import MAX_FAILED, Entry, StsFailure
+from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
+from mailtlspolicy.sts.policy import Policy, parse_policy
+from mailtlspolicy.sts.stores import (
     MAX_ENTRY_OCTETS,
     AsyncMemoryStore,
     MemoryStore,
@@ -38,9 +40,7 @@ from mailtlspolicy.stores import (
     decode_entry,
     encode_entry,
 )
-from mailtlspolicy.sts.cache import MAX_FAILED, Entry, StsFailure
-from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
-from mailtlspolicy.sts.policy import Policy, parse_policy
+from mailtlspolicy.testing.conformance import STORE_CHECKS, EventLoopThread, OpenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

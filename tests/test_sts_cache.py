@@ -14,10 +14,10 @@ from attrs import evolve
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy._times import later
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.cache import BACK_OFF, MAX_AHEAD, MAX_FAILED, TOUCH, FailedFetch, merge
-from mailtlspolicy.times import later
+from mailtlspolicy.sts.stores import MemoryStore
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FIRST = datetime.min.replace(tzinfo=timezone.utc)

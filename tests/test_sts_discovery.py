@@ -14,18 +14,19 @@ import pytest
 from attrs import evolve, field, frozen
 
 from mailtlspolicy import AsyncEngine, Config, Engine, HostPlan, NextHop, Plan, World, drive
+from mailtlspolicy.dns.effects import Answer, Lookup, RecordType
 from mailtlspolicy.drivers import batches
-from mailtlspolicy.effects import Answer, BrokenContract, Lookup, Moment, Now, RecordType
-from mailtlspolicy.fetching import AsyncResponse, Response, fetch_whole, fetch_whole_async
-from mailtlspolicy.mx import Undeliverable
+from mailtlspolicy.effects import BrokenContract, Moment, Now
 from mailtlspolicy.pkix import TrustStore
-from mailtlspolicy.plan import plan
-from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
+from mailtlspolicy.plan.mx import Undeliverable
+from mailtlspolicy.plan.search import plan
 from mailtlspolicy.sts import Entry, StsFailure
 from mailtlspolicy.sts.cache import BACK_OFF, TOUCH
 from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind, LoadPolicy, StoreFailure
+from mailtlspolicy.sts.fetching import AsyncResponse, Response, fetch_whole, fetch_whole_async
+from mailtlspolicy.sts.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts.values import Discovery, Source
-from mailtlspolicy.vectors import load
+from mailtlspolicy.testing.vectors import load
 from mailtlspolicy.verdict import ResultType
 from tests.driving import at
 from tests.sts_worlds import NOW, URL, AsyncParts, AsyncStore, async_engine, policy_of, policy_text, world
@@ -385,7 +386,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("mailtlspolicy.fetching.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("mailtlspolicy.sts.fetching.time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 class Watched:

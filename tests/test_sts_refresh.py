@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailtlspolicy import AsyncEngine, Config, World
-from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.sts import Entry, StsFailure
 from mailtlspolicy.sts.cache import BACK_OFF, MAX_AHEAD, FailedFetch
 from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, PolicyPage, StoreFailure
@@ -29,14 +28,15 @@ from mailtlspolicy.sts.refresh import (
     next_refresh,
     plan_refresh,
 )
+from mailtlspolicy.sts.stores import AsyncMemoryStore, MemoryStore
 from tests.sts_worlds import NOW, AsyncParts, AsyncStore, async_engine, policy_of, policy_text, world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailtlspolicy import NextHop
-    from mailtlspolicy.effects import Lookup
-    from mailtlspolicy.fetching import Response
+    from mailtlspolicy.dns.effects import Lookup
+    from mailtlspolicy.sts.fetching import Response
 
 MONTH = 2_592_000
 DAY = timedelta(days=1)

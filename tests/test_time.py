@@ -9,13 +9,13 @@ import pytest
 from attrs import define, evolve, field
 
 from mailtlspolicy import Config, Engine, World
-from mailtlspolicy.effects import Answer
+from mailtlspolicy.dns.effects import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailtlspolicy import Plan
-    from mailtlspolicy.effects import Lookup, LookupFailure
+    from mailtlspolicy.dns.effects import Lookup, LookupFailure
     from mailtlspolicy.engine import Resolver
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtlspolicy import Config, Message, NextHop, Outcome, TlsaRRset, TlsLevel, Verdict, World
+from mailtlspolicy._refusal import Reason
 from mailtlspolicy.delivery import Attempt, Disposition, Result, Security
 from mailtlspolicy.delivery.session import (
     Close,
@@ -30,11 +31,10 @@ from mailtlspolicy.delivery.session import (
 )
 from mailtlspolicy.delivery.walk import deliver
 from mailtlspolicy.drivers import drive
-from mailtlspolicy.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.levels import DUTIES, Duty
-from mailtlspolicy.plan_values import Audit, HostPlan, Observe, Plan, Skip, SkippedHost
+from mailtlspolicy.plan.hosts import SkipReason, TlsaBinding
+from mailtlspolicy.plan.values import Audit, HostPlan, Observe, Plan, Skip, SkippedHost
 from mailtlspolicy.sts import Policy, StsFailure, parse_policy
-from mailtlspolicy.sts.refusal import Reason
 from mailtlspolicy.sts.values import Discovery
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.tlsrpt import Judgement, PolicyType, Session, policy_domain, sessions

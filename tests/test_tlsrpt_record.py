@@ -20,9 +20,9 @@ from tests.abnf import is_tlsrpt_record
 from tests.sts_worlds import async_engine
 
 if TYPE_CHECKING:
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
-    from mailtlspolicy.fetching import Response
+    from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.sts.effects import Fetch, FetchFailure
+    from mailtlspolicy.sts.fetching import Response
 
 # --- the grammar, of which `tests.abnf` has another reading
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from mailtlspolicy.vectors import Vector, difference, load, run
+from mailtlspolicy.testing.vectors import Vector, difference, load, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,10 +15,10 @@ from mailtlspolicy import Config, HostPlan, Message, NextHop, Outcome, TlsLevel,
 from mailtlspolicy.delivery import Disposition
 from mailtlspolicy.delivery.session import Reply, Secured, SessionFailure, StartTls, Transmitted, Trouble
 from mailtlspolicy.delivery.walk import deliver
-from mailtlspolicy.hosts import SkipReason
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.mx import Undeliverable
-from mailtlspolicy.plan_values import Audit, Observe, Skip
+from mailtlspolicy.plan.hosts import SkipReason
+from mailtlspolicy.plan.mx import Undeliverable
+from mailtlspolicy.plan.values import Audit, Observe, Skip
 from mailtlspolicy.sts import Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.values import Discovery
 from mailtlspolicy.tlsrpt.attribution import sessions

@@ -22,11 +22,11 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
-from mailtlspolicy.fetching import fetch_whole
-from mailtlspolicy.pem import certificate_to_pem
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.sts import Entry, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind
+from mailtlspolicy.sts.fetching import fetch_whole
+from mailtlspolicy.x509.pem import certificate_to_pem
 from tests.sessions import look
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from mailtlspolicy.delivery.session import (
 )
 from mailtlspolicy.delivery.walk import deliver
 from mailtlspolicy.effects import Moment, Now
-from mailtlspolicy.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.pkix import TrustStore
-from mailtlspolicy.plan_values import Skip
+from mailtlspolicy.plan.hosts import SkipReason, TlsaBinding
+from mailtlspolicy.plan.values import Skip
 from mailtlspolicy.tlsa import Tlsa
 from tests.authority import NOW, ca, record, server
 

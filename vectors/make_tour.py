@@ -1,4 +1,4 @@
-"""Writes src/mailtlspolicy/tour.json, the world that is built into the library: one domain for each kind of decision.
+"""Writes src/mailtlspolicy/world/tour.json, the world that is built in: one domain for each kind of decision.
 
 Run it from the top folder: `python -m vectors.make_tour`. Every run writes the same bytes. The certificates are made as
 those of the vectors are; all are issued by the row `ta` of their table.
@@ -13,7 +13,7 @@ from typing import Any
 
 from vectors.make_certificates import PAST, ROWS, Certificate, cn, pem, server
 
-OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "src" / "mailtlspolicy" / "tour.json"
+OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "src" / "mailtlspolicy" / "world" / "tour.json"
 
 
 def leaf(host: str, *names: str, key: str = "", not_after: str = "20350101000000") -> Certificate:

@@ -11,11 +11,11 @@ from mailtlspolicy.delivery import Message, Outcome
 from mailtlspolicy.drivers import adrive, drive
 from mailtlspolicy.engine import AsyncEngine, Engine
 from mailtlspolicy.levels import TlsLevel
-from mailtlspolicy.mx import NextHop
-from mailtlspolicy.plan_values import HostPlan, Plan, SkippedHost
+from mailtlspolicy.plan.mx import NextHop
+from mailtlspolicy.plan.values import HostPlan, Plan, SkippedHost
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.verdict import Verdict
-from mailtlspolicy.world import World
+from mailtlspolicy.world.world import World
 
 __all__ = [
     "AsyncEngine",

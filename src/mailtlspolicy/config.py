@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Attribute, evolve, field, fields, frozen
 
+from mailtlspolicy._words import Word
 from mailtlspolicy.names import canonical, canonical_address
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -24,12 +24,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailtlspolicy.certificates import Certificate, is_public_key, subject_public_key_info
 from mailtlspolicy.config import Config
 from mailtlspolicy.identity import first_match, presented_identifiers
-from mailtlspolicy.paths import NoPath, find_path, foremost
 from mailtlspolicy.tlsa import CERT, DANE_EE, DANE_TA, FULL, SPKI, Tlsa, TlsaRRset, digest
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
+from mailtlspolicy.x509.certificates import Certificate, is_public_key, subject_public_key_info
+from mailtlspolicy.x509.paths import NoPath, find_path, foremost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,40 +14,42 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from attrs import field, frozen
 from attrs.validators import ge
 
-from mailtlspolicy.check import check
+from mailtlspolicy._times import in_utc
 from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.delivery.check import check
 from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
 from mailtlspolicy.delivery.walk import deliver
+from mailtlspolicy.dns.effects import Lookup
 from mailtlspolicy.drivers import OWN_ERRORS, adrive, drive
-from mailtlspolicy.effects import BrokenContract, Lookup, Moment, Now, OwnFailure
-from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
-from mailtlspolicy.mx import NextHop, Shuffle
+from mailtlspolicy.effects import BrokenContract, Moment, Now, OwnFailure
 from mailtlspolicy.names import canonical
-from mailtlspolicy.plan import plan
-from mailtlspolicy.plan_values import HostPlan, Plan
-from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
+from mailtlspolicy.plan.mx import NextHop, Shuffle
+from mailtlspolicy.plan.search import plan
+from mailtlspolicy.plan.values import HostPlan, Plan
 from mailtlspolicy.sts.effects import DropPolicy, Fetch, ListPolicies, LoadPolicy, StorePolicy
 from mailtlspolicy.sts.examine import examine
+from mailtlspolicy.sts.fetching import fetch_whole, fetch_whole_async
 from mailtlspolicy.sts.refresh import Progress, refresh
-from mailtlspolicy.times import in_utc
+from mailtlspolicy.sts.stores import AsyncMemoryStore, MemoryStore
 from mailtlspolicy.tlsrpt.discovery import find_tlsrpt
 from mailtlspolicy.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mailtlspolicy.check import Check
+    from mailtlspolicy.delivery.check import Check
     from mailtlspolicy.delivery.message import Message
     from mailtlspolicy.delivery.outcome import Outcome
     from mailtlspolicy.delivery.session import Connected, Reply, Secured, SessionFailure, Transmitted
-    from mailtlspolicy.effects import Answer, Effect, LookupFailure, Program
-    from mailtlspolicy.fetching import AsyncFetcher, Fetcher
-    from mailtlspolicy.mx import MxHost
+    from mailtlspolicy.dns.effects import Answer, LookupFailure
+    from mailtlspolicy.effects import Effect, Program
     from mailtlspolicy.pkix import TrustStore
-    from mailtlspolicy.plan_values import SkippedHost
-    from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.plan.mx import MxHost
+    from mailtlspolicy.plan.values import SkippedHost
     from mailtlspolicy.sts.examine import Examination
+    from mailtlspolicy.sts.fetching import AsyncFetcher, Fetcher
     from mailtlspolicy.sts.refresh import RefreshReport
+    from mailtlspolicy.sts.stores import AsyncPolicyStore, PolicyStore
     from mailtlspolicy.tlsrpt.discovery import Search
 
 

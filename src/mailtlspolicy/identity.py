@@ -29,7 +29,7 @@ from mailtlspolicy.names import LABEL, MAX_NAME_OCTETS, canonical, is_address
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mailtlspolicy.certificates import Certificate
+    from mailtlspolicy.x509.certificates import Certificate
 
 _PRESENTED = re.compile(rf"(?:{LABEL}|\*(?=\.{LABEL}\.))(?:\.{LABEL})*\Z")
 

@@ -1,6 +1,6 @@
 """What is demanded of a session, and what a peer has to do to fulfil it."""
 
-from mailtlspolicy.words import Word
+from mailtlspolicy._words import Word
 
 
 class TlsLevel(Word):

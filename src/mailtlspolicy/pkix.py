@@ -3,7 +3,7 @@
 * The path check is the verifier of `cryptography`, with its rules for extensions relaxed to those of RFC 5280: a CA has
   basicConstraints and may sign certificates, purposes allow serverAuth. What it does not relax, it asks of public CAs
   anyway: version 3, SHA-2, RSA keys of 2048 bits or more or common curves.
-* What it leaves out is added, by the rules for DANE (`mailtlspolicy.constraints`): name constraints bind all names, a
+* What it leaves out is added, by the rules for DANE (`x509.constraints`): name constraints bind all names, a
   Common Name that authenticates too (RFC 5280 section 4.2.1.10, RFC 6125 section 6.4.4), and one that is not understood
   permits nothing of its type. What it refuses beyond them stays refused.
 * Any certificate of the trust store is an anchor, self-signed or not.
@@ -37,12 +37,12 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from mailtlspolicy.certificates import MALFORMED, Certificate
 from mailtlspolicy.config import Config
-from mailtlspolicy.constraints import ConstrainedNames, names_are_permitted
 from mailtlspolicy.identity import dns_ids, first_match, presented_identifiers
-from mailtlspolicy.pem import certificate_blocks
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
+from mailtlspolicy.x509.certificates import MALFORMED, Certificate
+from mailtlspolicy.x509.constraints import ConstrainedNames, names_are_permitted
+from mailtlspolicy.x509.pem import certificate_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Attribute, field, frozen
 
-from mailtlspolicy.certificates import is_certificate, is_public_key
+from mailtlspolicy.x509.certificates import is_certificate, is_public_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

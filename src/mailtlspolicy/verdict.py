@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._validators import instance_of
+from mailtlspolicy._words import Word
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.validators import instance_of
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,8 +24,8 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from service_identity.hazmat import DNS_ID, DNSPattern
 
 from mailtlspolicy import AsyncEngine, Tlsa, TlsaRRset, World, dane, identity, pkix
-from mailtlspolicy.certificates import subject_public_key_info
 from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.x509.certificates import subject_public_key_info
 from tests.bench import delivery, stores, sts
 from tests.bench.rows import Row, hundreds, print_table
 from tests.differential.libssl import libssl
@@ -33,7 +33,7 @@ from tests.differential.libssl import libssl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
+    from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NAME = "mx.example.com"

@@ -42,11 +42,11 @@ from mailtlspolicy import Config, Message, World, dane, pkix
 from mailtlspolicy.adapters import https, replies, smtp
 from mailtlspolicy.adapters.dns import MAX_MESSAGE, MAX_RECORDS, _Query
 from mailtlspolicy.delivery.requiretls import read_tags
-from mailtlspolicy.effects import Lookup, RecordType
-from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry
+from mailtlspolicy.dns.effects import Lookup, RecordType
 from mailtlspolicy.sts import record as sts_record
 from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.sts.policy import Policy, parse_policy
+from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.tlsrpt import reading, record
 from tests import authority

@@ -16,8 +16,8 @@ from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.config import Config
 from mailtlspolicy.delivery import Disposition
 from mailtlspolicy.engine import Engine
-from mailtlspolicy.hosts import TlsaBinding
-from mailtlspolicy.world import StaticResolver
+from mailtlspolicy.plan.hosts import TlsaBinding
+from mailtlspolicy.world.world import StaticResolver
 from tests.bench.rows import Row
 from tests.smtp_server import Receiver, SmtpServer
 from tests.tls_server import credentials

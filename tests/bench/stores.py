@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailtlspolicy.adapters.sqlite import SqliteStore
-from mailtlspolicy.stores import MemoryStore, encode_entry
 from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
+from mailtlspolicy.sts.stores import MemoryStore, encode_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mailtlspolicy.stores import PolicyStore
+    from mailtlspolicy.sts.stores import PolicyStore
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 FILE_DOMAINS = 1_000_000

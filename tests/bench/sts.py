@@ -19,13 +19,14 @@ from attrs import evolve
 from mailtlspolicy import TlsLevel, World
 from mailtlspolicy.adapters.sqlite import AsyncSqliteStore, SqliteStore
 from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.dns.effects import Answer, Lookup, RecordType
 from mailtlspolicy.drivers import adrive, drive
-from mailtlspolicy.effects import Answer, Lookup, Moment, Now, RecordType
-from mailtlspolicy.stores import AsyncMemoryStore, MemoryStore
+from mailtlspolicy.effects import Moment, Now
 from mailtlspolicy.sts import Entry, Policy, Record, parse_policy, parse_record
 from mailtlspolicy.sts.discovery import discover
 from mailtlspolicy.sts.effects import LoadPolicy
 from mailtlspolicy.sts.refresh import plan_refresh
+from mailtlspolicy.sts.stores import AsyncMemoryStore, MemoryStore
 from tests.bench.rows import Row, hundreds, of_peer
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from mailtlspolicy import Engine
     from mailtlspolicy.effects import Effect
-    from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.sts.stores import AsyncPolicyStore, PolicyStore
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 RECORD = "v=STSv1; id=20260101T000000Z;"

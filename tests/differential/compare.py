@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mailtlspolicy import dane
-from mailtlspolicy.certificates import subject_public_key_info
 from mailtlspolicy.names import MAX_LABEL_OCTETS, is_address
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.verdict import Failure, Mechanism, Verdict
+from mailtlspolicy.x509.certificates import subject_public_key_info
 from tests.differential.certificates import EXTENSION_OIDS, NETSCAPE_SGC
 from tests.differential.generator import Case, digest_data, make_case
 from tests.differential.libssl import (

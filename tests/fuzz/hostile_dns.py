@@ -16,12 +16,12 @@ import dns.rdatatype
 
 from mailtlspolicy import AsyncEngine, Config, Engine, HostPlan, Plan, TlsLevel
 from mailtlspolicy.adapters.dns import MAX_ALIAS_HOPS, MAX_RECORDS, _Query
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
-from mailtlspolicy.fetching import Response
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.stores import MemoryStore
 from mailtlspolicy.sts import Mode
 from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind, StoreFailure
+from mailtlspolicy.sts.fetching import Response
+from mailtlspolicy.sts.stores import MemoryStore
 from mailtlspolicy.tlsa import Tlsa
 from tests.authority import NOW
 

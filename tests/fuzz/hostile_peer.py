@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from mailtlspolicy import Config, dane, names, pkix
-from mailtlspolicy.certificates import Certificate, is_certificate, is_public_key, skeleton
 from mailtlspolicy.identity import first_match, matches
-from mailtlspolicy.pem import certificate_to_pem, certificates_from_pem
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.verdict import Mechanism, Verdict
+from mailtlspolicy.x509.certificates import Certificate, is_certificate, is_public_key, skeleton
+from mailtlspolicy.x509.pem import certificate_to_pem, certificates_from_pem
 from tests.differential import der
 from tests.differential.certificates import (
     COMMON_NAME,

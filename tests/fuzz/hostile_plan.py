@@ -17,10 +17,10 @@ import dns.rdatatype
 
 from mailtlspolicy import AsyncEngine, Config
 from mailtlspolicy.adapters.dns import MAX_ALIAS_HOPS, MAX_MESSAGE, MAX_RECORDS, _Query
-from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType
-from mailtlspolicy.fetching import AsyncResponse
-from mailtlspolicy.stores import AsyncMemoryStore
+from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure, RecordType
 from mailtlspolicy.sts.effects import FetchFailure
+from mailtlspolicy.sts.fetching import AsyncResponse
+from mailtlspolicy.sts.stores import AsyncMemoryStore
 from tests.authority import NOW
 from tests.fuzz import hostile_dns
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from mailtlspolicy.delivery import Message
-from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry
 from mailtlspolicy.sts import Entry, Mode, Policy, Record, Refusal, StsFailure, parse_policy, parse_record
 from mailtlspolicy.sts.cache import MAX_FAILED, merge
 from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.sts.policy import MAX_MAX_AGE
 from mailtlspolicy.sts.record import announcements
 from mailtlspolicy.sts.refresh import next_refresh
+from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry
 from mailtlspolicy.tlsrpt import Record as TlsrptRecord
 from mailtlspolicy.tlsrpt import parse_record as parse_tlsrpt_record
 from mailtlspolicy.tlsrpt.record import MAX_DESTINATIONS

@@ -12,7 +12,7 @@ from email.mime.nonmultipart import MIMENonMultipart
 from email.mime.text import MIMEText
 from typing import TYPE_CHECKING, Any
 
-from mailtlspolicy.rendering import WIDTH, received_text
+from mailtlspolicy.cli.rendering import WIDTH, received_text
 from mailtlspolicy.tlsrpt.reading import (
     MAX_ELEMENTS,
     MAX_MEMBERS,

@@ -9,7 +9,7 @@ from mailtlspolicy import AsyncEngine, Config, Engine
 from mailtlspolicy.adapters.dns import AsyncDnsResolver, DnsResolver
 from mailtlspolicy.adapters.https import HttpsFetcher
 from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
-from mailtlspolicy.effects import FailureKind
+from mailtlspolicy.dns.effects import FailureKind
 from mailtlspolicy.engine import keep_order
 
 if TYPE_CHECKING:

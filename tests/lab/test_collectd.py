@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from mailtlspolicy import tlsrpt, vectors
+from mailtlspolicy import tlsrpt
 from mailtlspolicy.adapters.collectd import AsyncCollectdSender, CollectdSender, SendFailureKind
 from mailtlspolicy.config import Config
-from mailtlspolicy.mx import NextHop
+from mailtlspolicy.plan.mx import NextHop
+from mailtlspolicy.testing import vectors
 from mailtlspolicy.tlsrpt import PolicyType
 from mailtlspolicy.tlsrpt.aggregate import MAX_OCTETS
 from mailtlspolicy.tlsrpt.reading import Received, ReceivedMail, read_report, read_report_mail
-from mailtlspolicy.world import World
+from mailtlspolicy.world.world import World
 from tests import month
 from tests.lab import collectd
 

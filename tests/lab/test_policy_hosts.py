@@ -16,18 +16,18 @@ from mailtlspolicy.adapters.https_async import AsyncHttpsFetcher
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.adapters.sqlite import SqliteStore
-from mailtlspolicy.effects import Answer, RecordType
-from mailtlspolicy.fetching import fetch_whole, fetch_whole_async
+from mailtlspolicy.dns.effects import Answer, RecordType
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind
+from mailtlspolicy.sts.fetching import fetch_whole, fetch_whole_async
 from tests.lab.lab import RESOLVER
 from tests.lab.policy_hosts import ADDRESS, HOSTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mailtlspolicy.check import Check
-    from mailtlspolicy.effects import Lookup
+    from mailtlspolicy.delivery.check import Check
+    from mailtlspolicy.dns.effects import Lookup
     from tests.lab.lab import Lab
     from tests.lab.policy_hosts import PolicyHost, PolicyHosts
 

@@ -22,11 +22,11 @@ from redis.retry import Retry
 
 from mailtlspolicy.adapters import redis as adapter
 from mailtlspolicy.adapters.redis import AsyncRedisStore, RedisStore
-from mailtlspolicy.conformance import STORE_CHECKS, EventLoopThread, OpenStore
-from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry, merge_octets
 from mailtlspolicy.sts.cache import Entry, StsFailure
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
+from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry, merge_octets
+from mailtlspolicy.testing.conformance import STORE_CHECKS, EventLoopThread, OpenStore
 from tests.lab.programs import program
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mailtlspolicy.stores import PolicyStore
+    from mailtlspolicy.sts.stores import PolicyStore
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 WRITERS = 4

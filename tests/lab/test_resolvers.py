@@ -11,8 +11,8 @@ import pytest
 
 from mailtlspolicy import drive
 from mailtlspolicy.adapters.dns import DnsResolver
-from mailtlspolicy.doctor import Diagnosis, Validation, examine
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
+from mailtlspolicy.dns.doctor import Diagnosis, Validation, examine
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from tests.lab import resolvers
 from tests.lab.lab import OBLIVIOUS_RESOLVER, RESOLVER, TACITURN_RESOLVER
 from tests.lab.plans import alike, plan_all, plan_all_at_once

@@ -32,12 +32,12 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.engine import keep_order
-from mailtlspolicy.fetching import Response, whole_response
 from mailtlspolicy.pkix import TrustStore
 from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.sts.effects import Fetch, Fetched, FetchFailure, FetchFailureKind, PolicyPage, StoreFailure
+from mailtlspolicy.sts.fetching import Response, whole_response
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from tests.model import decision, delivery
 from tests.model.worlds import (
@@ -55,7 +55,7 @@ from tests.model.worlds import Settings as FiniteSettings
 
 if TYPE_CHECKING:
     from mailtlspolicy.delivery import Outcome as LibraryOutcome
-    from mailtlspolicy.plan_values import Plan as LibraryPlan
+    from mailtlspolicy.plan.values import Plan as LibraryPlan
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

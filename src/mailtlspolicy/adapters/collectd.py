@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from mailtlspolicy._words import Word
 from mailtlspolicy.adapters._text import reason
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -57,7 +57,7 @@ from attrs.validators import ge
 
 from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import printable, reason
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.names import MAX_LABEL_OCTETS
 from mailtlspolicy.tlsa import Tlsa
 

@@ -38,12 +38,13 @@ from mailtlspolicy.adapters._cut import cut_after, shake_hands
 from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import printable, reason
 from mailtlspolicy.config import Config
+from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure, RecordType
+from mailtlspolicy.dns.lookups import lookup
 from mailtlspolicy.drivers import drive
-from mailtlspolicy.effects import Answer, Lookup, LookupFailure, RecordType, together
-from mailtlspolicy.fetching import Response, timed_out
-from mailtlspolicy.lookups import lookup
+from mailtlspolicy.effects import together
 from mailtlspolicy.names import canonical, canonical_address
 from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind
+from mailtlspolicy.sts.fetching import Response, timed_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

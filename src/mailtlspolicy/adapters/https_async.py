@@ -30,11 +30,11 @@ from mailtlspolicy.adapters.https import (
     path_of,
     unreachable,
 )
+from mailtlspolicy.dns.effects import Lookup
 from mailtlspolicy.drivers import adrive
-from mailtlspolicy.effects import Lookup
-from mailtlspolicy.fetching import AsyncResponse, timed_out
 from mailtlspolicy.names import canonical
 from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind
+from mailtlspolicy.sts.fetching import AsyncResponse, timed_out
 
 if TYPE_CHECKING:
     import ssl

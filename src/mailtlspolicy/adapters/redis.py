@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from redis.exceptions import RedisError
 
 from mailtlspolicy.adapters._text import reason
-from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, merge_octets
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
+from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, merge_octets
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from mailtlspolicy.adapters._text import reason
-from mailtlspolicy.stores import MAX_ENTRY_OCTETS, decode_entry, merge_octets
 from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
+from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, merge_octets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,8 +17,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from mailtlspolicy.pem import certificate_blocks
 from mailtlspolicy.pkix import TrustStore
+from mailtlspolicy.x509.pem import certificate_blocks
 
 _DER = 2  # what `ssl` of Python 3.10 to 3.12 calls ENCODING_DER, in a private module
 _LEGACY_SERVER_CONNECT = 0x4  # `ssl.OP_LEGACY_SERVER_CONNECT`, named since Python 3.12

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mailtlspolicy.delivery.transitions import Permission
     from mailtlspolicy.effects import Effect, Program
     from mailtlspolicy.pkix import TrustStore
-    from mailtlspolicy.plan_values import HostPlan
+    from mailtlspolicy.plan.values import HostPlan
     from mailtlspolicy.verdict import Verdict
 
 _R = TypeVar("_R")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from attrs import Attribute, evolve, field, frozen
 
-from mailtlspolicy.mx import Kind, NextHop
-from mailtlspolicy.validators import instance_of
+from mailtlspolicy._validators import instance_of
+from mailtlspolicy.plan.mx import Kind, NextHop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

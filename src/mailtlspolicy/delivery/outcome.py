@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._times import in_utc
+from mailtlspolicy._validators import instance_of
+from mailtlspolicy._words import Word
 from mailtlspolicy.delivery.transitions import Result
-from mailtlspolicy.json_version import VERSION, require_version
-from mailtlspolicy.plan_values import Plan
-from mailtlspolicy.times import in_utc
-from mailtlspolicy.validators import instance_of
+from mailtlspolicy.plan.values import Plan
 from mailtlspolicy.verdict import ResultType, Verdict
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import Attribute, field, frozen
 
+from mailtlspolicy._words import Word
 from mailtlspolicy.effects import Effect, OwnFailure
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from mailtlspolicy.words import Word
+from mailtlspolicy._words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Set

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
+from mailtlspolicy._times import later
 from mailtlspolicy.config import CleartextRetry
 from mailtlspolicy.delivery.conversation import LOCAL_ERROR, Conversation
 from mailtlspolicy.delivery.outcome import Attempt, Disposition, Outcome, RecipientOutcome, Retry, Security
 from mailtlspolicy.delivery.transitions import IN_CLEAR, TRANSITIONS, Event, Permission, Result, State
 from mailtlspolicy.effects import BrokenContract, Now, ask, within
-from mailtlspolicy.hosts import SkipReason
 from mailtlspolicy.levels import Duty, TlsLevel
-from mailtlspolicy.mx import Kind, Undeliverable
-from mailtlspolicy.plan import plan as make_plan
-from mailtlspolicy.plan_values import HostPlan, SkippedHost
-from mailtlspolicy.times import later
+from mailtlspolicy.plan.hosts import SkipReason
+from mailtlspolicy.plan.mx import Kind, Undeliverable
+from mailtlspolicy.plan.search import plan as make_plan
+from mailtlspolicy.plan.values import HostPlan, SkippedHost
 from mailtlspolicy.verdict import ResultType
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from mailtlspolicy.delivery.conversation import Ended
     from mailtlspolicy.delivery.message import Message
     from mailtlspolicy.effects import Moment, Program
-    from mailtlspolicy.mx import NextHop
     from mailtlspolicy.pkix import TrustStore
-    from mailtlspolicy.plan_values import Plan
+    from mailtlspolicy.plan.mx import NextHop
+    from mailtlspolicy.plan.values import Plan
     from mailtlspolicy.verdict import Verdict
 
 # RFC 3463 section 3.8, and RFC 8689 section 4.2.1 for the last; a result that is not listed has its status from a reply

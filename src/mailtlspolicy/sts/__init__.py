@@ -6,10 +6,10 @@ r"""MTA-STS (RFC 8461): the TXT record, the policy file, what is remembered of b
 ('20260101', 'enforce', True)
 """
 
+from mailtlspolicy._refusal import Reason, Refusal, Remark, RemarkKind
 from mailtlspolicy.sts.cache import Entry, StsFailure
 from mailtlspolicy.sts.policy import Mode, Policy, parse_policy
 from mailtlspolicy.sts.record import Record, parse_record
-from mailtlspolicy.sts.refusal import Reason, Refusal, Remark, RemarkKind
 
 __all__ = [
     "Entry",

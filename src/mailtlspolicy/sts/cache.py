@@ -27,11 +27,11 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._times import from_iso, in_utc, later
+from mailtlspolicy._words import Word
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from mailtlspolicy.sts.record import is_id
-from mailtlspolicy.times import from_iso, in_utc, later
-from mailtlspolicy.words import Word
 
 BACK_OFF = timedelta(minutes=5)  # RFC 8461 section 3.3: at least five minutes per id
 MAX_FAILED = 8  # failed ids remembered; honest domains have one, a hostile one could make more without end

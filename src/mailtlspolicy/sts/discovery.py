@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from mailtlspolicy._refusal import Refusal, RemarkKind
+from mailtlspolicy._times import later
 from mailtlspolicy.config import StsMediaType, StsOnDnsError
-from mailtlspolicy.effects import FailureKind, LookupFailure, Now, RecordType, ask, together
-from mailtlspolicy.lookups import lookup
+from mailtlspolicy.dns.effects import FailureKind, LookupFailure, RecordType
+from mailtlspolicy.dns.lookups import lookup
+from mailtlspolicy.effects import Now, ask, together
 from mailtlspolicy.names import MAX_NAME_OCTETS
 from mailtlspolicy.sts.cache import BACK_OFF, TOUCH, Entry, StsFailure
 from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, LoadPolicy, StoreFailure, StorePolicy
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode, Policy, parse_policy
 from mailtlspolicy.sts.record import Record, announcements, parse_record
-from mailtlspolicy.sts.refusal import Refusal, RemarkKind
 from mailtlspolicy.sts.values import Discovery, FetchResult, RecordSearch, Source
-from mailtlspolicy.times import later
 from mailtlspolicy.trace import Step, counted
 from mailtlspolicy.verdict import ResultType
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from mailtlspolicy._words import Word
 from mailtlspolicy.effects import Effect, OwnFailure
 from mailtlspolicy.sts.cache import Entry
-from mailtlspolicy.words import Word
 
 
 @frozen

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from mailtlspolicy._json import VERSION
 from mailtlspolicy.effects import ask, together
-from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.sts.discovery import fetch_policy, find_record
 from mailtlspolicy.sts.effects import LoadPolicy, StoreFailure
 

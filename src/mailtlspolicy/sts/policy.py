@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from mailtlspolicy._refusal import Reason, Refusal, Remark, RemarkKind
+from mailtlspolicy._words import Word
 from mailtlspolicy.names import MAX_LABEL_OCTETS, MAX_NAME_OCTETS, canonical
-from mailtlspolicy.sts.refusal import Reason, Refusal, Remark, RemarkKind
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

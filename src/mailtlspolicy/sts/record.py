@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from mailtlspolicy.sts.refusal import Reason, Refusal, Remark, RemarkKind
+from mailtlspolicy._refusal import Reason, Refusal, Remark, RemarkKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

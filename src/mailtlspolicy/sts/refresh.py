@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
+from mailtlspolicy._json import VERSION
+from mailtlspolicy._times import later
 from mailtlspolicy.config import Sts
 from mailtlspolicy.effects import Effect, Now, ask, in_turn
-from mailtlspolicy.json_version import VERSION
 from mailtlspolicy.names import canonical
 from mailtlspolicy.sts.cache import BACK_OFF, Entry, StsFailure
 from mailtlspolicy.sts.discovery import fetch_policy, find_record
 from mailtlspolicy.sts.effects import DropPolicy, ListPolicies, StoreFailure, StorePolicy
 from mailtlspolicy.sts.policy import Mode
-from mailtlspolicy.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from mailtlspolicy._refusal import Reason
+from mailtlspolicy._words import Word
 from mailtlspolicy.sts.cache import StsFailure, policy_from_json
 from mailtlspolicy.sts.policy import Mode, Policy
-from mailtlspolicy.sts.refusal import Reason
 from mailtlspolicy.verdict import ResultType
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mailtlspolicy._refusal import Refusal
     from mailtlspolicy.sts.record import Record
-    from mailtlspolicy.sts.refusal import Refusal
 
 
 class Source(Word):

@@ -1,6 +1,6 @@
 """TLS reports (RFC 8460): what is counted of outcomes, the reports made of it, and what asks for them."""
 
-from mailtlspolicy.sts.refusal import Reason, Refusal
+from mailtlspolicy._refusal import Reason, Refusal
 from mailtlspolicy.tlsrpt.aggregate import Aggregate, Aggregates
 from mailtlspolicy.tlsrpt.attribution import Judgement, Session, policy_domain, sessions
 from mailtlspolicy.tlsrpt.datagram import datagrams

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy._json import VERSION, require_version
 from mailtlspolicy.names import canonical
 from mailtlspolicy.tlsrpt.attribution import policy_domain, sessions
 from mailtlspolicy.tlsrpt.values import MAX_COUNT, FailureDetails, PolicyReport, ReportedPolicy

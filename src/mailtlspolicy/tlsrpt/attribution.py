@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from attrs import evolve, field, frozen
 
 from mailtlspolicy.delivery.transitions import Result
-from mailtlspolicy.hosts import SkipReason
 from mailtlspolicy.levels import Duty
-from mailtlspolicy.mx import Kind
-from mailtlspolicy.plan_values import SkippedHost
+from mailtlspolicy.plan.hosts import SkipReason
+from mailtlspolicy.plan.mx import Kind
+from mailtlspolicy.plan.values import SkippedHost
 from mailtlspolicy.sts.discovery import RESULT_TYPES
 from mailtlspolicy.tlsrpt.values import FailureDetails, PolicyType, ReportedPolicy
 from mailtlspolicy.verdict import Failure, ResultType
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mailtlspolicy.delivery.outcome import Attempt, Outcome
-    from mailtlspolicy.mx import NextHop
-    from mailtlspolicy.plan_values import HostPlan, Plan
+    from mailtlspolicy.plan.mx import NextHop
+    from mailtlspolicy.plan.values import HostPlan, Plan
     from mailtlspolicy.sts.values import Discovery
 
 MAX_TLS_ERROR = 80  # characters of a TLS library's name for an error; the longest of OpenSSL's have some fifty

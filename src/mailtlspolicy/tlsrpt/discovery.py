@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from mailtlspolicy.effects import LookupFailure, RecordType
-from mailtlspolicy.lookups import lookup
+from mailtlspolicy._words import Word
+from mailtlspolicy.dns.effects import LookupFailure, RecordType
+from mailtlspolicy.dns.lookups import lookup
 from mailtlspolicy.names import MAX_NAME_OCTETS
 from mailtlspolicy.tlsrpt.record import Record, announcements, parse_record
 from mailtlspolicy.trace import counted
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from mailtlspolicy.config import Config

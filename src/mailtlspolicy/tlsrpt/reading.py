@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
+from mailtlspolicy._times import in_utc
+from mailtlspolicy._words import Word
 from mailtlspolicy.names import canonical
-from mailtlspolicy.times import in_utc
 from mailtlspolicy.tlsrpt.mime import (
     MAX_HEADER,
     content,
@@ -56,7 +57,6 @@ from mailtlspolicy.tlsrpt.values import (
     i_json,
 )
 from mailtlspolicy.verdict import ResultType
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

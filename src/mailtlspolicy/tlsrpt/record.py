@@ -32,12 +32,12 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 
+from mailtlspolicy._refusal import Reason, Refusal
+from mailtlspolicy._words import Word
 from mailtlspolicy.delivery.message import check_mailbox
 from mailtlspolicy.names import canonical, canonical_address, is_address
 from mailtlspolicy.sts.record import EXTENSION, fields, joined
-from mailtlspolicy.sts.refusal import Reason, Refusal
 from mailtlspolicy.tlsrpt.values import addr_spec
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

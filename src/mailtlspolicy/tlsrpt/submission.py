@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
+from mailtlspolicy._times import in_utc, later
 from mailtlspolicy.delivery.message import Message
-from mailtlspolicy.times import in_utc, later
 from mailtlspolicy.tlsrpt.values import addr_spec
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from mailtlspolicy._words import Word
 from mailtlspolicy.names import canonical
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

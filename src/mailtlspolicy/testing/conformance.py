@@ -3,7 +3,7 @@
 A check takes a function that opens the store anew over the same data, which is empty at first, and raises an
 `AssertionError` that says what is wrong. It may open the store several times and close none of them.
 
->>> from mailtlspolicy.stores import MemoryStore
+>>> from mailtlspolicy.sts.stores import MemoryStore
 >>> for check in STORE_CHECKS:
 ...     store = MemoryStore()
 ...     check(lambda: store)
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from types import TracebackType
 
-    from mailtlspolicy.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.sts.stores import AsyncPolicyStore, PolicyStore
 
 _T = TypeVar("_T")
 OpenStore: TypeAlias = "Callable[[], PolicyStore]"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mailtlspolicy.check import CheckResult
-from mailtlspolicy.plan_values import HostPlan
+from mailtlspolicy.delivery.check import CheckResult
+from mailtlspolicy.plan.values import HostPlan
 from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.tlsrpt.reading import MAX_ADDRESS, Unreadable
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from mailtlspolicy.check import Check, CheckedServer
     from mailtlspolicy.delivery import Attempt, Outcome
-    from mailtlspolicy.plan_values import Plan, SkippedHost
+    from mailtlspolicy.delivery.check import Check, CheckedServer
+    from mailtlspolicy.plan.values import Plan, SkippedHost
     from mailtlspolicy.sts.cache import Entry
     from mailtlspolicy.sts.examine import Examination
     from mailtlspolicy.sts.refresh import RefreshReport

@@ -15,17 +15,17 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import optional
 
 from mailtlspolicy import dane, pkix
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._validators import instance_of
 from mailtlspolicy.config import Config
-from mailtlspolicy.effects import FailureKind
-from mailtlspolicy.hosts import SkipReason, TlsaBinding
-from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy.dns.effects import FailureKind
 from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
-from mailtlspolicy.mx import SMTP_PORT, NextHop, Undeliverable
 from mailtlspolicy.names import is_address
+from mailtlspolicy.plan.hosts import SkipReason, TlsaBinding
+from mailtlspolicy.plan.mx import SMTP_PORT, NextHop, Undeliverable
 from mailtlspolicy.sts.values import Discovery
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.trace import Step, explain
-from mailtlspolicy.validators import instance_of
 from mailtlspolicy.verdict import ResultType, Verdict
 
 if TYPE_CHECKING:

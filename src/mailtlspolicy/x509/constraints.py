@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cryptography import x509
 
-from mailtlspolicy.certificates import canonical_name
 from mailtlspolicy.identity import dns_ids, presented_identifiers
+from mailtlspolicy.x509.certificates import canonical_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mailtlspolicy.certificates import Certificate
+    from mailtlspolicy.x509.certificates import Certificate
 
 _Kind: TypeAlias = type[x509.GeneralName]
 _Subtrees: TypeAlias = dict[_Kind, list[Any]]

@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
 
-from mailtlspolicy.certificates import Certificate
 from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import Connected, Secured, SessionFailure, Trouble
-from mailtlspolicy.effects import Answer, LookupFailure, Mx, RecordType
-from mailtlspolicy.fetching import fetch_whole, whole_response
-from mailtlspolicy.pem import certificate_to_pem
+from mailtlspolicy.dns.effects import Answer, LookupFailure, Mx, RecordType
 from mailtlspolicy.sts.effects import FetchFailure, FetchFailureKind, StoreFailure
+from mailtlspolicy.sts.fetching import fetch_whole, whole_response
+from mailtlspolicy.x509.certificates import Certificate
+from mailtlspolicy.x509.pem import certificate_to_pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from mailtlspolicy.delivery.session import Close, Connect, Ehlo, Reply, StartTls, Transmit, Transmitted
-    from mailtlspolicy.effects import Lookup
+    from mailtlspolicy.dns.effects import Lookup
     from mailtlspolicy.engine import Connector, Resolver
-    from mailtlspolicy.fetching import Fetcher, Response
     from mailtlspolicy.pkix import TrustStore
-    from mailtlspolicy.stores import PolicyStore
     from mailtlspolicy.sts.cache import Entry
     from mailtlspolicy.sts.effects import Fetch, Fetched, PolicyPage
+    from mailtlspolicy.sts.fetching import Fetcher, Response
+    from mailtlspolicy.sts.stores import PolicyStore
 
 _POLICY_HOSTS = {
     FetchFailureKind.CERTIFICATE_EXPIRED: {"certificate": "expired"},

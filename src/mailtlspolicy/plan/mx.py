@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Attribute, evolve, field, frozen
 
-from mailtlspolicy.effects import BrokenContract, Effect, FailureKind, LookupFailure, Mx, RecordType, ask
-from mailtlspolicy.json_version import VERSION, require_version
-from mailtlspolicy.lookups import lookup
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._validators import instance_of
+from mailtlspolicy._words import Word
+from mailtlspolicy.dns.effects import FailureKind, LookupFailure, Mx, RecordType
+from mailtlspolicy.dns.lookups import lookup
+from mailtlspolicy.effects import BrokenContract, Effect, ask
 from mailtlspolicy.names import canonical, canonical_address, is_address
 from mailtlspolicy.trace import Step, counted
-from mailtlspolicy.validators import instance_of
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mailtlspolicy.config import Config
-    from mailtlspolicy.effects import Answer, Program
+    from mailtlspolicy.dns.effects import Answer
+    from mailtlspolicy.effects import Program
 
 SMTP_PORT = 25
 

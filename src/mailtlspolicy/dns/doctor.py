@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from mailtlspolicy.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType, ask, together
-from mailtlspolicy.json_version import VERSION, require_version
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._words import Word
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
+from mailtlspolicy.effects import ask, together
 from mailtlspolicy.names import canonical
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

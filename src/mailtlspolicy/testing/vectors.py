@@ -13,25 +13,25 @@ from attrs import evolve, frozen
 from mailtlspolicy import dane, identity, names, pkix, tlsrpt
 from mailtlspolicy.config import Config
 from mailtlspolicy.delivery import Outcome, notification, read_tags
-from mailtlspolicy.mx import NextHop
-from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
-from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.plan.mx import NextHop
 from mailtlspolicy.sts import Refusal, parse_policy, parse_record
+from mailtlspolicy.sts.stores import MemoryStore
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.tlsrpt import reading
-from mailtlspolicy.world import World, read_json, read_time
+from mailtlspolicy.world.world import World, read_json, read_time
+from mailtlspolicy.x509.pem import certificates_from_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from mailtlspolicy.effects import Answer, Lookup, LookupFailure
+    from mailtlspolicy.dns.effects import Answer, Lookup, LookupFailure
     from mailtlspolicy.engine import Resolver
-    from mailtlspolicy.fetching import Fetcher, Response
     from mailtlspolicy.sts.effects import Fetch, FetchFailure
-    from mailtlspolicy.world import WorldEngine
+    from mailtlspolicy.sts.fetching import Fetcher, Response
+    from mailtlspolicy.world.world import WorldEngine
 
 MISUSE = {"misuse": True}
 

@@ -17,20 +17,15 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from cryptography.utils import CryptographyDeprecationWarning
 
-from mailtlspolicy import dane, doctor, vectors
+from mailtlspolicy import dane
+from mailtlspolicy._json import VERSION
+from mailtlspolicy._times import from_iso
 from mailtlspolicy.adapters.dns import DnsResolver
 from mailtlspolicy.adapters.https import HttpsFetcher
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.sqlite import SqliteStore
 from mailtlspolicy.adapters.tls import system_trust_store
-from mailtlspolicy.config import Config, Sts
-from mailtlspolicy.delivery import Disposition
-from mailtlspolicy.drivers import drive
-from mailtlspolicy.engine import Engine, keep_order
-from mailtlspolicy.json_version import VERSION
-from mailtlspolicy.pem import certificates_from_pem
-from mailtlspolicy.recording import Recorder
-from mailtlspolicy.rendering import (
+from mailtlspolicy.cli.rendering import (
     check_text,
     examination_text,
     outcome_text,
@@ -40,12 +35,19 @@ from mailtlspolicy.rendering import (
     report_text,
     verdict_text,
 )
+from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.delivery import Disposition
+from mailtlspolicy.dns import doctor
+from mailtlspolicy.drivers import drive
+from mailtlspolicy.engine import Engine, keep_order
 from mailtlspolicy.sts.effects import StoreFailure
-from mailtlspolicy.times import from_iso
+from mailtlspolicy.testing import vectors
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.tlsrpt import Aggregates, Report
 from mailtlspolicy.tlsrpt.reading import MAX_MAIL, Received, Unreadable, read_report_file
-from mailtlspolicy.world import SENDER, World, WorldEngine
+from mailtlspolicy.world.recording import Recorder
+from mailtlspolicy.world.world import SENDER, World, WorldEngine
+from mailtlspolicy.x509.pem import certificates_from_pem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

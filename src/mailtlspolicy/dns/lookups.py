@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from mailtlspolicy.effects import Answer, BrokenContract, FailureKind, Lookup, LookupFailure, Mx, RecordType, ask
+from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
+from mailtlspolicy.effects import BrokenContract, ask
 from mailtlspolicy.names import canonical_address
 from mailtlspolicy.tlsa import Tlsa
 

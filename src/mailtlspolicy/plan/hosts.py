@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from mailtlspolicy._words import Word
 from mailtlspolicy.config import AddressFamilies
-from mailtlspolicy.effects import Answer, FailureKind, LookupFailure, RecordType, together
-from mailtlspolicy.lookups import lookup, lowest_ttl
+from mailtlspolicy.dns.effects import Answer, FailureKind, LookupFailure, RecordType
+from mailtlspolicy.dns.lookups import lookup, lowest_ttl
+from mailtlspolicy.effects import together
 from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address, is_local_address
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.trace import Step, counted
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from mailtlspolicy.words import Word
+from mailtlspolicy._words import Word
 
 
 class Reason(Word):

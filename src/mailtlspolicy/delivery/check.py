@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from mailtlspolicy._json import VERSION, require_version
+from mailtlspolicy._words import Word
 from mailtlspolicy.delivery.conversation import Conversation
 from mailtlspolicy.delivery.outcome import Security
 from mailtlspolicy.delivery.transitions import IN_CLEAR, Permission, State, follow
 from mailtlspolicy.delivery.walk import own_names, permissions, security
 from mailtlspolicy.effects import in_turn
-from mailtlspolicy.json_version import VERSION, require_version
-from mailtlspolicy.plan_values import HostPlan, Plan
+from mailtlspolicy.plan.values import HostPlan, Plan
 from mailtlspolicy.verdict import Verdict
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

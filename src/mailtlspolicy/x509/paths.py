@@ -38,9 +38,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 
-from mailtlspolicy.certificates import MALFORMED, Certificate, load_key
-from mailtlspolicy.constraints import ConstrainedNames, names_are_permitted
 from mailtlspolicy.verdict import Failure
+from mailtlspolicy.x509.certificates import MALFORMED, Certificate, load_key
+from mailtlspolicy.x509.constraints import ConstrainedNames, names_are_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

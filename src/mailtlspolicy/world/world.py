@@ -33,6 +33,8 @@ import dns.tokenizer
 import dns.ttl
 from attrs import define, evolve, field, frozen
 
+from mailtlspolicy._times import from_iso, in_utc, later
+from mailtlspolicy._words import Word
 from mailtlspolicy.config import Config
 from mailtlspolicy.delivery.message import Message
 from mailtlspolicy.delivery.requiretls import KEYWORD
@@ -46,28 +48,27 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
-from mailtlspolicy.effects import MAX_TTL, Answer, FailureKind, LookupFailure, Moment, Mx, RecordType
+from mailtlspolicy.dns.effects import MAX_TTL, Answer, FailureKind, LookupFailure, Mx, RecordType
+from mailtlspolicy.effects import Moment
 from mailtlspolicy.engine import Engine, keep_order
-from mailtlspolicy.fetching import whole_response
-from mailtlspolicy.mx import SMTP_PORT, Kind, NextHop
 from mailtlspolicy.names import MAX_NAME_OCTETS, canonical, canonical_address
-from mailtlspolicy.pem import certificates_from_pem
 from mailtlspolicy.pkix import TrustStore
-from mailtlspolicy.stores import MemoryStore
+from mailtlspolicy.plan.mx import SMTP_PORT, Kind, NextHop
 from mailtlspolicy.sts.cache import Entry
 from mailtlspolicy.sts.effects import Fetched, FetchFailure, FetchFailureKind
-from mailtlspolicy.times import from_iso, in_utc, later
+from mailtlspolicy.sts.fetching import whole_response
+from mailtlspolicy.sts.stores import MemoryStore
 from mailtlspolicy.tlsa import Tlsa
-from mailtlspolicy.words import Word
+from mailtlspolicy.x509.pem import certificates_from_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Set
 
     from mailtlspolicy.delivery.outcome import Outcome
     from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
-    from mailtlspolicy.effects import Lookup
-    from mailtlspolicy.fetching import Response
+    from mailtlspolicy.dns.effects import Lookup
     from mailtlspolicy.sts.effects import Fetch
+    from mailtlspolicy.sts.fetching import Response
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -604,7 +605,7 @@ class World:
     @classmethod
     def tour(cls) -> World:
         """The built-in world: one domain for each kind of decision."""
-        return cls.from_json(read_json(resources.files("mailtlspolicy").joinpath("tour.json").read_text("utf-8")))
+        return cls.from_json(read_json(resources.files("mailtlspolicy.world").joinpath("tour.json").read_text("utf-8")))
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that the world was made from."""

@@ -22,26 +22,27 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, fields, frozen
 
+from mailtlspolicy._times import later
+from mailtlspolicy._words import Word
 from mailtlspolicy.config import Config, Dane, InsecureMx, Sts, StsWithDane
-from mailtlspolicy.effects import MAX_TTL, FailureKind, Now, ask, together, within
-from mailtlspolicy.hosts import SkipReason, TlsaOutcome, TlsaSearch, find_addresses, find_tlsa
+from mailtlspolicy.dns.effects import MAX_TTL, FailureKind
+from mailtlspolicy.dns.lookups import lowest_ttl
+from mailtlspolicy.effects import Now, ask, together, within
 from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
-from mailtlspolicy.lookups import lowest_ttl
-from mailtlspolicy.mx import LOCAL_ERROR, Kind, Undeliverable, ourselves, resolve_mx
-from mailtlspolicy.plan_values import Audit, Host, HostPlan, Observe, Plan, Skip, SkippedHost
+from mailtlspolicy.plan.hosts import SkipReason, TlsaOutcome, TlsaSearch, find_addresses, find_tlsa
+from mailtlspolicy.plan.mx import LOCAL_ERROR, Kind, Undeliverable, ourselves, resolve_mx
+from mailtlspolicy.plan.values import Audit, Host, HostPlan, Observe, Plan, Skip, SkippedHost
 from mailtlspolicy.sts.cache import StsFailure
 from mailtlspolicy.sts.discovery import Discovered, discover
 from mailtlspolicy.sts.policy import Mode
-from mailtlspolicy.times import later
 from mailtlspolicy.trace import Step
-from mailtlspolicy.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from mailtlspolicy.effects import Program
-    from mailtlspolicy.mx import MxHost, MxResult, NextHop
+    from mailtlspolicy.plan.mx import MxHost, MxResult, NextHop
     from mailtlspolicy.sts.values import Discovery
 
 
