@@ -12,7 +12,7 @@ from mailtlspolicy import Config
 from mailtlspolicy.config import (
     AddressFamilies,
     CleartextRetry,
-    Dane,
+    DaneMode,
     InsecureMx,
     Sts,
     StsMediaType,
@@ -22,7 +22,7 @@ from mailtlspolicy.config import (
 
 # A setting of every field as text, and what it means; never the default.
 SETTINGS: list[tuple[str, str, Any]] = [
-    ("dane", "mandatory", Dane.MANDATORY),
+    ("dane", "mandatory", DaneMode.MANDATORY),
     ("insecure_mx", "encrypt", InsecureMx.ENCRYPT),
     ("address_families", "both", AddressFamilies.BOTH),
     ("ip_versions", "6,4", (6, 4)),

@@ -31,7 +31,7 @@ from mailtlspolicy import (
     Verdict,
     World,
 )
-from mailtlspolicy.config import AddressFamilies, Dane, InsecureMx
+from mailtlspolicy.config import AddressFamilies, DaneMode, InsecureMx
 from mailtlspolicy.delivery.check import Check
 from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from mailtlspolicy.verdict import Failure, Mechanism, ResultType
@@ -144,7 +144,9 @@ def plan_over(resolver: Resolver, config: Config) -> Plan:
 
 configs = st.builds(
     Config,
-    dane=st.sampled_from([Dane.OPPORTUNISTIC, Dane.OPPORTUNISTIC, Dane.MANDATORY, Dane.AUDIT, Dane.OFF]),
+    dane=st.sampled_from(
+        [DaneMode.OPPORTUNISTIC, DaneMode.OPPORTUNISTIC, DaneMode.MANDATORY, DaneMode.AUDIT, DaneMode.OFF]
+    ),
     insecure_mx=st.sampled_from(InsecureMx),
     address_families=st.sampled_from(AddressFamilies),
     ip_versions=st.sampled_from([(4, 6), (6, 4), (4,)]),

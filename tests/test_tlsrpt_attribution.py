@@ -31,7 +31,7 @@ from mailtlspolicy.delivery.session import (
 )
 from mailtlspolicy.delivery.walk import deliver
 from mailtlspolicy.drivers import drive
-from mailtlspolicy.levels import DUTIES, Duty
+from mailtlspolicy.levels import DUTIES, DUTIES_BESIDE_POLICY, Duty
 from mailtlspolicy.plan.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.plan.values import Audit, HostPlan, Observe, Plan, Skip, SkippedHost
 from mailtlspolicy.sts import Policy, StsFailure, parse_policy
@@ -296,7 +296,8 @@ DISCOVERIES += [
 
 
 def hosts_of(level: TlsLevel) -> Iterator[HostPlan]:
-    for duties in DUTIES[level]:
+    beside_policy = {DUTIES_BESIDE_POLICY} if level is TlsLevel.DANE else set()
+    for duties in sorted({DUTIES[level]} | beside_policy):
         plain = host(level, requires=duties)
         yield plain
         yield evolve(plain, observe=Observe((Duty.PKIX,), (), NAMES[0]))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-class Dane(Word):
+class DaneMode(Word):
     """How DANE is applied (RFC 7672 sections 2.2, 6 and 9.1)."""
 
     OPPORTUNISTIC = "opportunistic"
@@ -174,7 +174,7 @@ class Config:
         max_attempts: connections made in one try to deliver a message.
     """
 
-    dane: Dane = field(default=Dane.OPPORTUNISTIC, converter=Dane)
+    dane: DaneMode = field(default=DaneMode.OPPORTUNISTIC, converter=DaneMode)
     insecure_mx: InsecureMx = field(default=InsecureMx.DANE, converter=InsecureMx)
     address_families: AddressFamilies = field(default=AddressFamilies.EITHER, converter=AddressFamilies)
     ip_versions: tuple[int, ...] = field(default=(4, 6), converter=_numbers)
@@ -250,7 +250,7 @@ class Config:
     @property
     def for_tls_reports(self) -> Config:
         """The configuration under which reports of RFC 8460 go out: no failure of TLS may stop them (section 3)."""
-        dane = Dane.OPPORTUNISTIC if self.dane is Dane.MANDATORY else self.dane
+        dane = DaneMode.OPPORTUNISTIC if self.dane is DaneMode.MANDATORY else self.dane
         return evolve(self, dane=dane, cleartext_retry=CleartextRetry.NOW)
 
     @classmethod

@@ -20,11 +20,14 @@ class Duty(Word):
     PKIX = "pkix"
 
 
-DUTIES: dict[TlsLevel, tuple[tuple[Duty, ...], ...]] = {
-    TlsLevel.NONE: ((),),
-    TlsLevel.MAY: ((),),
-    TlsLevel.ENCRYPT: ((),),
-    TlsLevel.DANE: ((Duty.DANE,), (Duty.DANE, Duty.PKIX)),  # the latter where a policy holds as well
-    TlsLevel.SECURE: ((Duty.PKIX,),),
+DUTIES: dict[TlsLevel, tuple[Duty, ...]] = {
+    TlsLevel.NONE: (),
+    TlsLevel.MAY: (),
+    TlsLevel.ENCRYPT: (),
+    TlsLevel.DANE: (Duty.DANE,),
+    TlsLevel.SECURE: (Duty.PKIX,),
 }
-"""The duties of authentication that go with a level: one choice, or for `dane` two."""
+"""The duties of authentication that go with a level."""
+
+DUTIES_BESIDE_POLICY = (Duty.DANE, Duty.PKIX)
+"""Those of level `dane` where an MTA-STS policy is enforced as well."""

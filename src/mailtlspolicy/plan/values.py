@@ -19,7 +19,7 @@ from mailtlspolicy._json import VERSION, require_version
 from mailtlspolicy._validators import instance_of
 from mailtlspolicy.config import Config
 from mailtlspolicy.dns.effects import FailureKind
-from mailtlspolicy.levels import DUTIES, Duty, TlsLevel
+from mailtlspolicy.levels import DUTIES, DUTIES_BESIDE_POLICY, Duty, TlsLevel
 from mailtlspolicy.names import is_address
 from mailtlspolicy.plan.hosts import SkipReason, TlsaBinding
 from mailtlspolicy.plan.mx import SMTP_PORT, NextHop, Undeliverable
@@ -188,11 +188,11 @@ class HostPlan(Host):
 
     @requires.default
     def _duties_of_level(self) -> tuple[Duty, ...]:
-        return DUTIES[self.level][0]
+        return DUTIES[self.level]
 
     @requires.validator
     def _check_requires(self, _: Attribute[tuple[Duty, ...]], value: tuple[Duty, ...]) -> None:
-        if value not in DUTIES[self.level]:
+        if value != DUTIES[self.level] and (self.level, value) != (TlsLevel.DANE, DUTIES_BESIDE_POLICY):
             raise ValueError(f"level {self.level} goes with other duties than {value!r}")
 
     def __attrs_post_init__(self) -> None:
