@@ -1,4 +1,4 @@
-"""The plan for a next-hop: the program that searches for what the decision takes, all hosts and the policy side by side.
+"""The plan for a next-hop: the program that looks up what the decision takes, all hosts and the policy side by side.
 
 Which hosts there are, what the DNS says of each, and which policy is in force. What follows is decided in `decide`.
 """
