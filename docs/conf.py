@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import sys
 from enum import Enum
 from importlib.metadata import version as installed_version
@@ -64,13 +63,9 @@ def adapt_docstring(_: Sphinx, what: str, __: str, documented: object, ___: obje
 
 
 def adapt_signature(*args: object) -> tuple[object, object]:
-    """What attrs shows as the default of an argument that has a factory; and which of two records is meant."""
-    name, (signature, returns) = str(args[2]), args[-2:]
-    if signature:
-        signature = str(signature).replace("= NOTHING", "= ...")
-        package = ".".join(name.split(".")[:2])  # each that has records of its own calls them so
-        signature = re.sub(r"(?<![\w.])Record\b", f"{package}.record.Record", signature)
-    return signature, returns
+    """What attrs shows as the default of an argument that has a factory."""
+    signature, returns = args[-2:]
+    return signature and str(signature).replace("= NOTHING", "= ..."), returns
 
 
 def setup(app: Sphinx) -> None:

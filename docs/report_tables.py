@@ -15,7 +15,7 @@ from mailtlspolicy import Config, World, pkix
 from mailtlspolicy.plan.hosts import SkipReason
 from mailtlspolicy.plan.values import Skip
 from mailtlspolicy.sts.discovery import MAX_REJECTED, RESULT_TYPES
-from mailtlspolicy.tlsrpt import Record, parse_record, sessions
+from mailtlspolicy.tlsrpt import TlsrptRecord, parse_record, sessions
 from mailtlspolicy.tlsrpt.aggregate import MAX_OCTETS
 from mailtlspolicy.tlsrpt.attribution import MAX_TLS_ERROR
 from mailtlspolicy.tlsrpt.reading import MAX_ELEMENTS, MAX_MAIL, MAX_REPORT, MAX_VALUES
@@ -318,7 +318,7 @@ def records() -> Iterable[Row]:
     yield "record at `_smtp._tls.client.example`", "destinations, or why it is refused"
     for text in RECORDS:
         read = parse_record([text])
-        if isinstance(read, Record):
+        if isinstance(read, TlsrptRecord):
             yield code(text), ", ".join(code(each.target) for each in read.destinations) or "none that can be used"
         else:
             yield code(text), f"refused: {code(read.reason)}"

@@ -164,7 +164,9 @@ def levels_by_setting() -> Iterable[Row]:
         Config(dane="audit"),
         Config(dane="off"),
     )
-    names = (" ".join(f"{code(key)} {code(value)}" for key, value in config.to_json().items()) for config in settings)
+    usual = Config().to_json().items()
+    chosen = ([pair for pair in config.to_json().items() if pair not in usual] for config in settings)
+    names = (" ".join(f"{code(key)} {code(value)}" for key, value in pairs) for pairs in chosen)
     yield "MX RRset", "TLSA records", *(name or "default" for name in names)
     for mx in (SECURE, INSECURE):
         for outcome in TlsaOutcome:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from mailtlspolicy import Config
+from mailtlspolicy import Config, Misconfigured
 from mailtlspolicy.config import (
     AddressFamilies,
     CleartextRetry,
@@ -65,14 +65,17 @@ def test_every_field_is_set_by_text_and_survives_json(key: str, text: str, value
     config = Config.from_settings({key: text})
     assert getattr(config, key) == value
     data = json.loads(json.dumps(config.to_json()))
-    assert list(data) == [key]
+    assert list(data) == [name for name, _, _ in SETTINGS]
     assert Config.from_json(data) == config
+    assert Config.from_json(data | {"setting_of_a_later_version": True}) == config
+    del data[key]
+    assert Config.from_json(data) == Config()
 
 
 def test_the_defaults_are_those_of_the_documented_decisions() -> None:
     config = Config()
     assert Config.from_settings({}) == config
-    assert config.to_json() == {}
+    assert Config.from_json({}) == config
     assert (config.dane, config.insecure_mx, config.address_families) == ("opportunistic", "dane", "either")
     assert config.ip_versions == (4, 6)
     assert (config.usages, config.digest_order, config.min_rsa_bits) == ((2, 3), (2, 1), 1024)
@@ -122,12 +125,12 @@ def test_the_defaults_are_those_of_the_documented_decisions() -> None:
     ],
 )
 def test_a_bad_setting_is_refused_by_its_name(key: str, text: str) -> None:
-    with pytest.raises(ValueError, match=key):
+    with pytest.raises(Misconfigured, match=key):
         Config.from_settings({key: text})
 
 
 def test_an_unknown_setting_is_refused_and_the_known_ones_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"no setting 'dnae'.*insecure_mx"):
+    with pytest.raises(Misconfigured, match=r"no setting 'dnae'.*insecure_mx"):
         Config.from_settings({"dnae": "off"})
 
 
@@ -137,6 +140,15 @@ def test_an_unknown_setting_is_refused_and_the_known_ones_are_listed() -> None:
 )
 def test_a_value_of_the_wrong_type_is_a_type_error(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
+        Config(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"dane": "on"}, {"own_names": ["a..example"]}, {"own_addresses": ["mx"]}, {"max_attempts": 0}, {"usages": [1]}],
+)
+def test_a_value_that_can_not_be_is_refused_by_its_name(bad: dict[str, Any]) -> None:
+    with pytest.raises(Misconfigured, match=next(iter(bad))):
         Config(**bad)
 
 

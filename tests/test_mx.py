@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mailtlspolicy import Config, NextHop, World, drive
+from mailtlspolicy import Config, InvalidNextHop, NextHop, World, drive
 from mailtlspolicy.dns.effects import FailureKind
 from mailtlspolicy.plan.mx import Kind, MxHost, Shuffle, resolve_mx
 
@@ -97,7 +97,7 @@ def test_a_next_hop_is_a_domain_a_relay_or_a_literal_by_its_text(
     ],
 )
 def test_what_is_no_next_hop_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"\S"):
+    with pytest.raises(InvalidNextHop, match=r"\S"):
         NextHop.parse(text)
 
 

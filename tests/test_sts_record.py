@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailtlspolicy.sts import Reason, Record, Refusal, Remark, RemarkKind, parse_record
+from mailtlspolicy.sts import Reason, Refusal, Remark, RemarkKind, StsRecord, parse_record
 from mailtlspolicy.sts.record import announcements
 from tests.abnf import is_record
 
@@ -71,9 +71,9 @@ def split(text: bytes, places: Sequence[int]) -> list[bytes]:
     return [text[start:end] for start, end in pairwise(cuts)]
 
 
-def read(text: bytes | str) -> Record:
+def read(text: bytes | str) -> StsRecord:
     record = parse_record([text])
-    assert isinstance(record, Record), record
+    assert isinstance(record, StsRecord), record
     return record
 
 
@@ -81,7 +81,7 @@ def read(text: bytes | str) -> Record:
 @EXAMPLES
 def test_nothing_is_raised_on_any_octets(strings: list[bytes]) -> None:
     found, length = parse_record(strings), len(b"".join(strings))
-    assert isinstance(found, (Record, Refusal))
+    assert isinstance(found, (StsRecord, Refusal))
     if isinstance(found, Refusal):
         assert 0 <= found.offset <= length
         assert found.to_json() == {"refused": str(found.reason), "offset": found.offset}
@@ -94,7 +94,7 @@ def test_nothing_is_raised_on_any_octets(strings: list[bytes]) -> None:
 @given(nearly_valid() | records().map(lambda made: made[0].encode()))
 @settings(max_examples=400)
 def test_what_is_valid_is_what_the_grammar_says(text: bytes) -> None:
-    assert isinstance(parse_record([text]), Record) == is_record(text)
+    assert isinstance(parse_record([text]), StsRecord) == is_record(text)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_what_is_valid_is_what_the_grammar_says(text: bytes) -> None:
 )
 def test_each_octet_is_allowed_where_the_grammar_allows_it(form: bytes) -> None:
     texts = [form % bytes([octet]) for octet in range(256)]
-    assert [text for text in texts if isinstance(parse_record([text]), Record)] == list(filter(is_record, texts))
+    assert [text for text in texts if isinstance(parse_record([text]), StsRecord)] == list(filter(is_record, texts))
 
 
 @pytest.mark.parametrize("length", range(35))
 def test_each_length_is_allowed_where_the_grammar_allows_it(length: int) -> None:
     for form in (b"v=STSv1; id=%b", b"v=STSv1; id=1; %b=x", b"v=STSv1; id=1; x=%b", b"v=STSv1; id=1; id=%b"):
         text = form % (b"a" * length)
-        assert isinstance(parse_record([text]), Record) == is_record(text)
+        assert isinstance(parse_record([text]), StsRecord) == is_record(text)
 
 
 @given(records())

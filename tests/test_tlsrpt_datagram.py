@@ -11,7 +11,7 @@ import pytest
 
 from mailtlspolicy import Config, TlsLevel, World
 from mailtlspolicy.delivery import Attempt, Disposition, Outcome, Result
-from mailtlspolicy.tlsrpt import PolicyType, Record, datagrams, parse_record, sessions
+from mailtlspolicy.tlsrpt import PolicyType, TlsrptRecord, datagrams, parse_record, sessions
 from mailtlspolicy.verdict import ResultType
 from tests.month import KINDS, MX1, NO_POLICY, Judged, Kind, policy_text
 from tests.walking import host, plan_of
@@ -35,9 +35,9 @@ CODES = {
 TYPES = {1: "tlsa", 2: "sts", 9: "no-policy-found"}
 
 
-def record(text: str = TEXT) -> Record:
+def record(text: str = TEXT) -> TlsrptRecord:
     found = parse_record([text])
-    assert isinstance(found, Record)
+    assert isinstance(found, TlsrptRecord)
     return found
 
 
@@ -195,7 +195,7 @@ def test_the_collector_is_told_where_reports_go(text: str, written: str | None) 
     wanted = [each.target.removeprefix("https:") for each in record(text).destinations]
     assert targets == wanted
     again = parse_record([told])
-    assert isinstance(again, Record)
+    assert isinstance(again, TlsrptRecord)
     assert [each.target for each in again.destinations] == [each.target for each in record(text).destinations]
 
 

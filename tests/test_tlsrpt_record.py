@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailtlspolicy import Config, World
-from mailtlspolicy.tlsrpt import Reason, Record, Refusal, Scheme, Search, SearchFailure, parse_record
+from mailtlspolicy.tlsrpt import Reason, Refusal, Scheme, Search, SearchFailure, TlsrptRecord, parse_record
 from mailtlspolicy.tlsrpt.record import MAX_DESTINATIONS
 from tests.abnf import is_tlsrpt_record
 from tests.sts_worlds import async_engine
@@ -89,7 +89,7 @@ REFUSED = [
 def test_what_the_grammar_has_is_a_record(text: bytes) -> None:
     assert is_tlsrpt_record(text)
     record = parse_record([text])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     assert record.text == text.decode()
 
 
@@ -165,13 +165,13 @@ TEXTS = st.one_of(
 @example("v=TLSRPTv1; rua=https://[::256.0.0.1]/")
 @example("v=TLSRPTv1; rua=https://[v.x]/")
 def test_the_parser_and_the_grammar_agree(text: str) -> None:
-    assert isinstance(parse_record([text.encode()]), Record) is is_tlsrpt_record(text.encode())
+    assert isinstance(parse_record([text.encode()]), TlsrptRecord) is is_tlsrpt_record(text.encode())
 
 
 @given(st.sampled_from([b"", b"v=TLSRPTv1; rua="]), st.lists(st.binary(max_size=40), max_size=4))
 def test_whatever_octets_there_are_something_is_said_of_them(first: bytes, parts: list[bytes]) -> None:
     parsed = parse_record([first, *parts])
-    assert isinstance(parsed, (Record, Refusal))
+    assert isinstance(parsed, (TlsrptRecord, Refusal))
     json.dumps(parsed.to_json())
 
 
@@ -239,7 +239,7 @@ DESTINATIONS: list[tuple[str, list[str]]] = [
 @pytest.mark.parametrize(("uri", "targets"), DESTINATIONS, ids=[uri[:60] for uri, _ in DESTINATIONS])
 def test_what_can_be_sent_to(uri: str, targets: list[str]) -> None:
     record = parse_record([f"v=TLSRPTv1; rua={uri}"])
-    assert isinstance(record, Record)  # whether or not it is of use
+    assert isinstance(record, TlsrptRecord)  # whether or not it is of use
     assert record.rua == (uri,)
     assert [each.target for each in record.destinations] == targets
     assert [each.uri for each in record.destinations] == [uri] * len(targets)
@@ -250,7 +250,7 @@ def test_what_can_be_sent_to(uri: str, targets: list[str]) -> None:
 def test_the_json_form() -> None:
     text = "v=TLSRPTv1; rua=ftp://c.test/,mailto:a%2Bb@c.test; rua=https://c.test/r"
     record = parse_record([text])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     assert record.to_json() == {
         "text": text,
         "rua": ["ftp://c.test/", "mailto:a%2Bb@c.test", "https://c.test/r"],
@@ -270,7 +270,7 @@ def test_unknown_fields_make_no_difference() -> None:  # RFC8460-3-ad, RFC8460-3
 
 def test_several_fields_are_one_list_and_a_uri_counts_once() -> None:
     record = parse_record(["v=TLSRPTv1; rua=mailto:a@c.test,x:y; rua=https://c.test, mailto:a@c.test"])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     assert record.rua == ("mailto:a@c.test", "x:y", "https://c.test")
     assert [each.uri for each in record.destinations] == ["mailto:a@c.test", "https://c.test"]
 
@@ -278,7 +278,7 @@ def test_several_fields_are_one_list_and_a_uri_counts_once() -> None:
 def test_a_target_is_one_destination_however_it_is_written() -> None:
     spellings = ["mailto:a@c.test?x=1", "MAILTO:a@C.test", "mailto:%61@c.test", "mailto:a@c.test#x", "mailto:a@c.test."]
     record = parse_record([f"v=TLSRPTv1; rua={','.join(spellings)},https://c.test/a,mailto:b@c.test,https://c.test/A"])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     assert [each.target for each in record.destinations] == [
         *("a@c.test", "https://c.test/a", "b@c.test", "https://c.test/A"),
     ]
@@ -289,7 +289,7 @@ def test_a_target_is_one_destination_however_it_is_written() -> None:
 def test_a_record_has_a_few_destinations_however_many_it_lists() -> None:
     uris = [f"mailto:r{number}@c.test" for number in range(MAX_DESTINATIONS + 5)]
     record = parse_record([f"v=TLSRPTv1; rua=ftp:x,{','.join(uris)}"])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     assert [each.uri for each in record.destinations] == uris[:MAX_DESTINATIONS]
     assert len(record.rua) == len(uris) + 1
 
@@ -339,7 +339,7 @@ def txt(text: str, owner: str = "_smtp._tls") -> str:
 @pytest.mark.parametrize("security", ["secure", "insecure"])
 def test_one_record_is_what_asks_for_reports_and_nothing_else_is_looked_up(security: str) -> None:
     found, asked = look("C.Test.", zone(txt("unrelated"), txt(ASKING), security=security))
-    assert isinstance(found.record, Record)
+    assert isinstance(found.record, TlsrptRecord)
     assert (found.domain, found.record.text, found.failure) == ("c.test", ASKING, None)
     assert asked == ["_smtp._tls.c.test TXT"]  # RFC8460-7-b: nothing about vendor.test
     assert found.to_json() == {

@@ -26,13 +26,13 @@ from mailtlspolicy.tlsrpt import (
     Aggregates,
     Judgement,
     PolicyType,
-    Record,
     Report,
     ReportedPolicy,
     ReportMail,
     ReportPost,
     Scheme,
     Submission,
+    TlsrptRecord,
     first_try,
     parse_record,
     sessions,
@@ -423,7 +423,7 @@ def test_whatever_a_record_asks_for_can_be_mailed_to(local: str, domain: str, qu
     wanted = f'"{local}"' if quote else local
     encoded = "".join(f"%{octet:02X}" for octet in f"{wanted}@{domain}".encode())
     record = parse_record([f"v=TLSRPTv1; rua=mailto:{encoded}"])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     for destination in record.destinations:
         assert destination.scheme is Scheme.MAILTO
         made = mail(recipient=destination.target)
@@ -693,7 +693,7 @@ def test_no_destination_is_nothing_to_try() -> None:
     assert (nobody.delivered, nobody.given_up, nobody.next) == (False, True, None)
     assert nobody.after(NOW).next is None
     record = parse_record(["v=TLSRPTv1; rua=ftp://client.test/"])
-    assert isinstance(record, Record)
+    assert isinstance(record, TlsrptRecord)
     assert Submission([each.uri for each in record.destinations]).given_up
 
 

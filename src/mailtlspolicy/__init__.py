@@ -6,12 +6,12 @@
 [('mx1.provider.example', 'dane')]
 """
 
-from mailtlspolicy.config import Config
+from mailtlspolicy.config import Config, Misconfigured
 from mailtlspolicy.delivery import Message, Outcome
 from mailtlspolicy.drivers import adrive, drive
 from mailtlspolicy.engine import AsyncEngine, Engine
 from mailtlspolicy.levels import TlsLevel
-from mailtlspolicy.plan.mx import NextHop
+from mailtlspolicy.plan.mx import InvalidNextHop, NextHop
 from mailtlspolicy.plan.values import HostPlan, Plan, SkippedHost
 from mailtlspolicy.tlsa import Tlsa, TlsaRRset
 from mailtlspolicy.verdict import Verdict
@@ -22,7 +22,9 @@ __all__ = [
     "Config",
     "Engine",
     "HostPlan",
+    "InvalidNextHop",
     "Message",
+    "Misconfigured",
     "NextHop",
     "Outcome",
     "Plan",

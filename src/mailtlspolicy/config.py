@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
+class Misconfigured(ValueError):  # noqa: N818  # the name says what is wrong
+    """A setting that can not be, or an engine that lacks what its settings need; the message names it.
+
+    Whatever is asked of it would fail alike: no recipient is at fault.
+    """
+
+
 class DaneMode(Word):
     """How DANE is applied (RFC 7672 sections 2.2, 6 and 9.1)."""
 
@@ -100,7 +107,7 @@ def _addresses(value: Iterable[str]) -> tuple[str, ...]:
 def _at_least(least: int) -> Callable[[object, Attribute[int], int], None]:
     def check(_: object, attribute: Attribute[int], value: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{attribute.name} is a whole number of {least} or more, not {value!r}")
+            raise Misconfigured(f"{attribute.name} is a whole number of {least} or more, not {value!r}")
 
     return check
 
@@ -108,7 +115,7 @@ def _at_least(least: int) -> Callable[[object, Attribute[int], int], None]:
 def _at_most(most: int) -> Callable[[object, Attribute[int], int], None]:
     def check(_: object, attribute: Attribute[int], value: int) -> None:
         if value > most:
-            raise ValueError(f"{attribute.name} is {most} at most, not {value!r}")
+            raise Misconfigured(f"{attribute.name} is {most} at most, not {value!r}")
 
     return check
 
@@ -122,9 +129,28 @@ def _boolean(_: object, attribute: Attribute[bool], value: object) -> None:
         raise TypeError(f"{attribute.name} is true or false, not {value!r}")
 
 
-@frozen(kw_only=True)
+def _told_apart(_: type, attributes: list[Attribute[Any]]) -> list[Attribute[Any]]:
+    """Have whatever a converter refuses raise `Misconfigured`, with the name of the setting."""
+
+    def converter_of(attribute: Attribute[Any]) -> Callable[[Any], Any] | None:
+        convert: Any = attribute.converter
+        if convert is None:
+            return None
+
+        def named(value: Any) -> Any:
+            try:
+                return convert(value)
+            except ValueError as error:
+                raise Misconfigured(f"{attribute.name}: {error}") from None
+
+        return named
+
+    return [attribute.evolve(converter=converter_of(attribute)) for attribute in attributes]
+
+
+@frozen(kw_only=True, field_transformer=_told_apart)
 class Config:
-    """The operator's choices. A bad value raises `ValueError` (`TypeError` where not even the type fits).
+    """The operator's choices. A bad value raises `Misconfigured` (`TypeError` where not even the type fits).
 
     Attributes:
         dane: `opportunistic` (RFC 7672 section 2.2), `mandatory` (section 6: a host without DANE authentication is not
@@ -211,27 +237,27 @@ class Config:
     @ip_versions.validator
     def _check_ip_versions(self, _: Attribute[tuple[int, ...]], value: tuple[int, ...]) -> None:
         if value not in {(4,), (6,), (4, 6), (6, 4)}:
-            raise ValueError(f"ip_versions lists 4, 6 or both, not {value!r}")
+            raise Misconfigured(f"ip_versions lists 4, 6 or both, not {value!r}")
 
     @usages.validator
     def _check_usages(self, _: Attribute[tuple[int, ...]], value: tuple[int, ...]) -> None:
         if not set(value) <= {2, 3}:
-            raise ValueError(f"usages is taken out of 2 and 3, not {value!r} (RFC 7672 section 3.1.3)")
+            raise Misconfigured(f"usages is taken out of 2 and 3, not {value!r} (RFC 7672 section 3.1.3)")
 
     @extra_digests.validator
     def _check_extra_digests(self, _: Attribute[Any], value: tuple[tuple[int, str], ...]) -> None:
         for number, name in value:
             if not isinstance(number, int) or not 3 <= number <= 255:
-                raise ValueError(f"extra_digests maps matching types from 3 to 255, not {number!r}")
+                raise Misconfigured(f"extra_digests maps matching types from 3 to 255, not {number!r}")
             if name not in EXTRA_DIGESTS:
-                raise ValueError(f"extra_digests knows {', '.join(sorted(EXTRA_DIGESTS))}, not {name!r}")
+                raise Misconfigured(f"extra_digests knows {', '.join(sorted(EXTRA_DIGESTS))}, not {name!r}")
         if len({number for number, _ in value}) != len(value):
-            raise ValueError("extra_digests maps a matching type twice")
+            raise Misconfigured("extra_digests maps a matching type twice")
 
     def __attrs_post_init__(self) -> None:
         known = set(self.digests)
         if not set(self.digest_order) <= known or len(set(self.digest_order)) != len(self.digest_order):
-            raise ValueError(
+            raise Misconfigured(
                 f"digest_order lists each of the digest types {sorted(known)} at most once, not {self.digest_order!r}"
             )
 
@@ -260,31 +286,30 @@ class Config:
         Booleans are `true` or `false`; lists are separated by commas; `extra_digests` is written as `3=sha3_256`.
 
         Raises:
-            ValueError: an unknown key, or a value that the field does not take; the message names the key.
+            Misconfigured: an unknown key, or a value that the field does not take; the message names the key.
         """
         values: dict[str, Any] = {}
         for key, text in settings.items():
             if key not in _READERS:
-                raise ValueError(f"there is no setting {key!r}; there are {', '.join(_READERS)}")
+                raise Misconfigured(f"there is no setting {key!r}; there are {', '.join(_READERS)}")
             try:
                 values[key] = _READERS[key](text)
             except ValueError as error:
-                raise ValueError(f"{key}: {error}") from None
+                raise Misconfigured(f"{key}: {error}") from None
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that differ from the default; an empty object is the default configuration."""
-        data: dict[str, Any] = {}
-        for attribute in fields(Config):
-            value = getattr(self, attribute.name)
-            if value != attribute.default:
-                data[attribute.name] = _as_lists(value) if isinstance(value, tuple) else value
-        return data
+        """Every field, so that what is kept means the same where a later version has other defaults."""
+        values = {name: getattr(self, name) for name in _READERS}
+        return {name: _as_lists(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
-        """Read what `to_json` wrote; anything else raises `TypeError` or `ValueError`."""
-        return cls(**data)
+        """Read what `to_json` wrote, in this version or another; anything else raises `TypeError` or `Misconfigured`.
+
+        A setting that is missing has its default here; one that is not known here, of a later version, is left out.
+        """
+        return cls(**{name: value for name, value in data.items() if name in _READERS})
 
 
 def _as_lists(value: tuple[Any, ...]) -> list[Any]:
@@ -293,13 +318,13 @@ def _as_lists(value: tuple[Any, ...]) -> list[Any]:
 
 def _read_boolean(text: str) -> bool:
     if text not in {"true", "false"}:
-        raise ValueError(f"{text!r} is not true or false")
+        raise Misconfigured(f"{text!r} is not true or false")
     return text == "true"
 
 
 def _read_number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is not a whole number")
+        raise Misconfigured(f"{text!r} is not a whole number")
     return int(text)
 
 

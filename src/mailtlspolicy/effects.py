@@ -11,6 +11,7 @@ threads, under any event loop, over a static world, or by hand.
   performed, a cancellation for one, is thrown into the program, which then ends; what it still yields on the way, to
   close what it had opened, is performed. `GeneratorExit` ends it without another word.
 
+>>> from mailtlspolicy.dns.effects import Answer, Lookup, RecordType
 >>> def addresses(name):
 ...     answer = yield from ask(Lookup(name, RecordType.A))
 ...     return answer.records

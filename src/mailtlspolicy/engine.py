@@ -15,7 +15,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 from mailtlspolicy._times import in_utc
-from mailtlspolicy.config import Config, Sts
+from mailtlspolicy.config import Config, Misconfigured, Sts
 from mailtlspolicy.delivery.check import check
 from mailtlspolicy.delivery.session import Close, Connect, Ehlo, StartTls, Transmit
 from mailtlspolicy.delivery.walk import deliver
@@ -178,9 +178,9 @@ class _Core:
         if config.sts is Sts.OFF:
             return
         if self.fetcher is None:
-            raise ValueError("MTA-STS is on and needs a fetcher; set sts to off to do without")
+            raise Misconfigured("MTA-STS is on and needs a fetcher; set sts to off to do without")
         if self.connector is not None and self.trust is None:
-            raise ValueError("MTA-STS is on, and to connect takes trust anchors: give trust, or set sts to off")
+            raise Misconfigured("MTA-STS is on, and to connect takes trust anchors: give trust, or set sts to off")
 
     def verify(self, host: HostPlan | SkippedHost, chain: Sequence[bytes], now: datetime | None = None) -> Verdict:
         """What the certificates that a host presented amount to, under the configuration that the plan was made with.
@@ -271,11 +271,11 @@ class _Core:
 
     def _require_connector(self) -> None:
         if self.connector is None:
-            raise ValueError("an engine needs a connector to check or deliver")
+            raise Misconfigured("an engine needs a connector to check or deliver")
 
     def _refresh(self, at_once: int | None) -> Program[RefreshReport]:
         if self.fetcher is None:
-            raise ValueError("refresh needs an engine with a fetcher")
+            raise Misconfigured("refresh needs an engine with a fetcher")
         return refresh(at_once=at_once, configure=self._configure)
 
     def _find_tlsrpt(self, domain: str) -> Program[Search]:
@@ -284,7 +284,7 @@ class _Core:
 
     def _examine(self, domain: str) -> Program[Examination]:
         if self.fetcher is None:
-            raise ValueError("examine_sts needs an engine with a fetcher")
+            raise Misconfigured("examine_sts needs an engine with a fetcher")
         name = canonical(domain)
         return examine(name, self._configure(name))
 
@@ -338,8 +338,9 @@ class Engine(_Core):
             tls_optional: the mail bears "TLS-Required: No" (section 4.2.2); void beside `requiretls`.
 
         Raises:
-            ValueError: the next-hop is malformed, `now` is naive, or MTA-STS is on and there is no fetcher, or a
-                connector and no trust store.
+            InvalidNextHop: the next-hop is malformed.
+            Misconfigured: MTA-STS is on and there is no fetcher, or a connector and no trust store.
+            ValueError: `now` is naive.
         """
         return self._run(self._plan(next_hop, requiretls=requiretls, tls_optional=tls_optional), now)
 
@@ -360,9 +361,10 @@ class Engine(_Core):
             before: the outcome of the try before; see `Outcome.cleartext_retry`.
 
         Raises:
-            ValueError: as `plan`; the recipients have no domain in common and no next-hop is given; the plan is for a
-                message of other wishes, or demands PKIX and the engine has no trust anchors; or the engine has no
-                connector. Nothing has been sent then.
+            InvalidNextHop, Misconfigured: as `plan`; or the engine has no connector, or no trust anchors while the plan
+                demands PKIX.
+            ValueError: as `plan`; the recipients have no domain in common and no next-hop is given; or the plan is for
+                a message of other wishes. Nothing has been sent in any of these cases.
         """
         self._require_connector()
         return self._run(self._deliver(message, next_hop, before), now)
@@ -381,7 +383,7 @@ class Engine(_Core):
         How long that takes is up to the servers: the connector's time limit, times the number of their addresses.
 
         Raises:
-            ValueError: as `plan`; or the engine has no connector.
+            InvalidNextHop, Misconfigured, ValueError: as `plan`; or the engine has no connector.
         """
         self._require_connector()
         return self._run(self._check(next_hop, None, requiretls=requiretls, tls_optional=tls_optional), now)
@@ -400,7 +402,8 @@ class Engine(_Core):
             progress: is told every few domains what became of them.
 
         Raises:
-            ValueError: `now` is naive, or the engine has no fetcher.
+            Misconfigured: the engine has no fetcher.
+            ValueError: `now` is naive.
         """
         return self._run(self._refresh(None), now, progress)
 
@@ -408,7 +411,8 @@ class Engine(_Core):
         """Look at what a policy domain publishes for MTA-STS, and what is cached of it; nothing is stored.
 
         Raises:
-            ValueError: the domain is malformed, or the engine has no fetcher.
+            Misconfigured: the engine has no fetcher.
+            ValueError: the domain is malformed.
         """
         return self._run(self._examine(domain), None)
 

@@ -22,7 +22,7 @@ from mailtlspolicy.config import Config, Sts
 from mailtlspolicy.dns.effects import Answer, Lookup, RecordType
 from mailtlspolicy.drivers import adrive, drive
 from mailtlspolicy.effects import Moment, Now
-from mailtlspolicy.sts import Entry, Policy, Record, parse_policy, parse_record
+from mailtlspolicy.sts import Entry, Policy, StsRecord, parse_policy, parse_record
 from mailtlspolicy.sts.discovery import discover
 from mailtlspolicy.sts.effects import LoadPolicy
 from mailtlspolicy.sts.refresh import plan_refresh
@@ -76,7 +76,7 @@ def parser_rows() -> list[Row]:
     """Records and policies, each beside the parsers of both peers."""
 
     def ours() -> bool:
-        return isinstance(parse_record([RECORD]), Record)
+        return isinstance(parse_record([RECORD]), StsRecord)
 
     rows = [
         Row("TXT record", ours, MSR, peer_call("postfix_mta_sts_resolver.utils", "parse_mta_sts_record", RECORD)),

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from mailtlspolicy.delivery import Message
-from mailtlspolicy.sts import Entry, Mode, Policy, Record, Refusal, StsFailure, parse_policy, parse_record
+from mailtlspolicy.sts import Entry, Mode, Policy, Refusal, StsFailure, StsRecord, parse_policy, parse_record
 from mailtlspolicy.sts.cache import MAX_FAILED, merge
 from mailtlspolicy.sts.effects import StoreFailure
 from mailtlspolicy.sts.policy import MAX_MAX_AGE
 from mailtlspolicy.sts.record import announcements
 from mailtlspolicy.sts.refresh import next_refresh
 from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry
-from mailtlspolicy.tlsrpt import Record as TlsrptRecord
+from mailtlspolicy.tlsrpt import TlsrptRecord
 from mailtlspolicy.tlsrpt import parse_record as parse_tlsrpt_record
 from mailtlspolicy.tlsrpt.record import MAX_DESTINATIONS
 from tests.abnf import is_policy, is_record, is_tlsrpt_record
@@ -106,17 +106,17 @@ def records(random: Random) -> None:
     if isinstance(found, Refusal):
         _check_refusal(found, text)
     else:
-        assert isinstance(found, Record)
+        assert isinstance(found, StsRecord)
         assert announcements([parts]) == (parts,)
         assert 1 <= len(found.id) <= 32
         assert found.id.isalnum()
         again = parse_record([found.text])
         assert again == found
-        assert isinstance(again, Record)
+        assert isinstance(again, StsRecord)
         assert (again.text, again.warnings) == (found.text, found.warnings)
         assert pickle.loads(pickle.dumps(found)) == found
     if len(text) <= COMPARED:
-        assert isinstance(found, Record) == is_record(text)
+        assert isinstance(found, StsRecord) == is_record(text)
 
 
 def tlsrpt_records(random: Random) -> None:

@@ -408,7 +408,7 @@ def check_agreement(tmp_path: Path, outcomes: Iterable[Outcome]) -> list[bytes]:
             domain = tlsrpt.policy_domain(outcome.plan.next_hop)
             if domain is not None:
                 record = tlsrpt.parse_record([RECORD.format(domain=domain).encode()])
-                assert isinstance(record, tlsrpt.Record)
+                assert isinstance(record, tlsrpt.TlsrptRecord)
                 sent += tlsrpt.datagrams(outcome, record)
         assert len(sent) > 500
 
@@ -485,7 +485,7 @@ def test_where_the_reporter_takes_reports(tmp_path: Path) -> None:
         theirs[policy["policy"]["policy-domain"]].add(url)
     for domain, text, due, taken in cases:
         record = tlsrpt.parse_record([text.format(domain=domain).encode()])
-        ours = [to.target for to in record.destinations] if isinstance(record, tlsrpt.Record) else None
+        ours = [to.target for to in record.destinations] if isinstance(record, tlsrpt.TlsrptRecord) else None
         assert ours == (None if due is None else [to.format(domain=domain) for to in due]), text
         expected = due if taken is None else taken
         assert theirs[domain] == {to.format(domain=domain) for to in expected or ()}, text
@@ -496,7 +496,7 @@ def test_a_record_that_ends_the_reporter(tmp_path: Path) -> None:
     """It names a URI twice. Nothing is reported then, to no domain, today and when the reporter is started anew."""
     record = "v=TLSRPTv1;rua=mailto:a@a.test,mailto:a@a.test"
     parsed = tlsrpt.parse_record([record.encode()])
-    assert isinstance(parsed, tlsrpt.Record)
+    assert isinstance(parsed, tlsrpt.TlsrptRecord)
     assert [to.target for to in parsed.destinations] == ["a@a.test"]
     with collectd.run(tmp_path) as running:
         feed(running, [datagram("a.test", none("a.test"), record=record), datagram("b.test", none("b.test"))])

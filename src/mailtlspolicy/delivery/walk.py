@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from mailtlspolicy._times import later
-from mailtlspolicy.config import CleartextRetry
+from mailtlspolicy.config import CleartextRetry, Misconfigured
 from mailtlspolicy.delivery.conversation import LOCAL_ERROR, Conversation
 from mailtlspolicy.delivery.outcome import Attempt, Disposition, Outcome, RecipientOutcome, Retry, Security
 from mailtlspolicy.delivery.transitions import IN_CLEAR, TRANSITIONS, Event, Permission, Result, State
@@ -96,7 +96,8 @@ def deliver(
         ehlo_name: the name by which this system greets servers, where that is known; see `own_names`.
 
     Raises:
-        ValueError: the plan is for a message of other wishes, or it demands PKIX without trust anchors.
+        Misconfigured: the plan demands PKIX, and there are no trust anchors.
+        ValueError: the plan is for a message of other wishes.
     """
     if plan is not None and (
         (plan.requiretls, plan.tls_report) != (message.requiretls, message.tls_report)
@@ -123,7 +124,7 @@ def _deliver(
         )
         plan = evolve(made, tls_report=message.tls_report)
     if trust is None and any(Duty.PKIX in host.requires for host in plan.usable_hosts):
-        raise ValueError("the plan wants certificates that PKIX trusts, and there are no trust anchors")
+        raise Misconfigured("the plan wants certificates that PKIX trusts, and there are no trust anchors")
     return (yield from _Walk(plan, message, began, config, trust, before, ehlo_name).run())
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from mailtlspolicy.config import Config
     from mailtlspolicy.plan.mx import MxResult, NextHop
     from mailtlspolicy.sts.values import Discovery
 
@@ -83,12 +84,13 @@ class Found:
     hosts: tuple[SearchedHost, ...] = ()
 
 
-def decide(next_hop: NextHop, found: Found, dane_mode: DaneMode, wish: Wish, now: datetime) -> Plan:
+def decide(next_hop: NextHop, found: Found, config: Config, dane_mode: DaneMode, wish: Wish, now: datetime) -> Plan:
     """The plan that follows from what was found.
 
     Args:
         next_hop: where the mail is to go.
         found: what was found of it, under this wish and this mode.
+        config: what the operator chose.
         dane_mode: `Config.dane`, or what the wish leaves of it.
         wish: what the message wishes.
         now: the aware time at which the search began.
@@ -107,6 +109,7 @@ def decide(next_hop: NextHop, found: Found, dane_mode: DaneMode, wish: Wish, now
             requiretls=wish is Wish.REQUIRETLS,
             tls_optional=wish is Wish.TLS_OPTIONAL,
             valid_until=_valid_until(found, now),
+            config=config,
             trace=tuple(trace),
         )
 

@@ -29,7 +29,7 @@ from mailtlspolicy.names import canonical, canonical_address, is_address
 from mailtlspolicy.trace import Step, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mailtlspolicy.config import Config
     from mailtlspolicy.dns.effects import Answer
@@ -45,6 +45,13 @@ class Kind(Word):
     RELAY = "relay"
     LITERAL = "literal"
     STATIC = "static"
+
+
+class InvalidNextHop(ValueError):  # noqa: N818  # the name says what is wrong
+    """A next-hop that is none: no domain name, relay, address literal or list of MX hosts. The message says why.
+
+    So that one recipient who can not be is told from a configuration that can not work (`config.Misconfigured`).
+    """
 
 
 @frozen
@@ -96,35 +103,35 @@ class NextHop:
     @port.validator
     def _check_port(self, _: Attribute[int], value: object) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-            raise ValueError(f"a port is a number from 1 to 65535, not {value!r}")
+            raise InvalidNextHop(f"a port is a number from 1 to 65535, not {value!r}")
 
     def __attrs_post_init__(self) -> None:
         as_written = canonical_address if self.kind is Kind.LITERAL else canonical
         if self.name != as_written(self.name):
-            raise ValueError(f"{self.name!r} is not in canonical form: use NextHop.parse or NextHop.static")
+            raise InvalidNextHop(f"{self.name!r} is not in canonical form: use NextHop.parse or NextHop.static")
         if bool(self.hosts) != (self.kind is Kind.STATIC):
-            raise ValueError("a static list of MX hosts names at least one host, and nothing else has such a list")
+            raise InvalidNextHop("a static list of MX hosts names at least one host, and nothing else has such a list")
 
     @classmethod
     def parse(cls, text: str) -> NextHop:
         """Read "client.example", "[192.0.2.1]", "[IPv6:2001:db8::1]" or "[relay.example]", the latter with ":port".
 
         Raises:
-            ValueError: none of these; the message says what is wrong.
+            InvalidNextHop: none of these; the message says what is wrong.
         """
         if not isinstance(text, str):
             raise TypeError(f"a next-hop is a str or a NextHop, not {type(text).__name__}")
         if not text.startswith("["):
-            return cls(Kind.DOMAIN, canonical(text))
+            return cls(Kind.DOMAIN, _as_next_hop(canonical, text))
         match = re.fullmatch(r"\[([^\[\]]*)\](?::([0-9]{1,5}))?", text)
         if match is None:
-            raise ValueError(f"{text[:80]!r} is neither [host], [host]:port nor an address literal")
+            raise InvalidNextHop(f"{text[:80]!r} is neither [host], [host]:port nor an address literal")
         inside, port = match[1], int(match[2] or SMTP_PORT)
         if inside[:5].lower() == "ipv6:":
-            return cls(Kind.LITERAL, _ipv6(inside[5:]), port)
+            return cls(Kind.LITERAL, _as_next_hop(_ipv6, inside[5:]), port)
         if is_address(inside):
             return cls(Kind.LITERAL, canonical_address(inside), port)
-        return cls(Kind.RELAY, canonical(inside), port)
+        return cls(Kind.RELAY, _as_next_hop(canonical, inside), port)
 
     @classmethod
     def static(
@@ -139,10 +146,10 @@ class NextHop:
             port: TCP port of the servers.
 
         Raises:
-            ValueError: a name is malformed, or the list is empty.
+            InvalidNextHop: a name is malformed, or the list is empty.
         """
-        listed = tuple(MxHost(canonical(name), preference) for preference, name in hosts)
-        return cls(Kind.STATIC, canonical(domain), port, listed, secure)
+        listed = tuple(MxHost(_as_next_hop(canonical, name), preference) for preference, name in hosts)
+        return cls(Kind.STATIC, _as_next_hop(canonical, domain), port, listed, secure)
 
     def __str__(self) -> str:
         if self.kind in {Kind.DOMAIN, Kind.STATIC}:
@@ -347,6 +354,13 @@ def ourselves(preference: int, how: str) -> Step:
 
 def _preference(host: MxHost) -> int:
     return host.preference
+
+
+def _as_next_hop(read: Callable[[str], str], text: str) -> str:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise InvalidNextHop(str(error)) from None
 
 
 def _ipv6(text: str) -> str:

@@ -38,7 +38,7 @@ def plan(next_hop: NextHop, *, config: Config, requiretls: bool = False, tls_opt
     dane_mode = DaneMode.OFF if wish is Wish.TLS_OPTIONAL and config.dane is not DaneMode.MANDATORY else config.dane
     now = (yield from ask(Now())).wall
     found = yield from within(config.max_plan_seconds, _search(next_hop, config, dane_mode, wish))
-    return decide(next_hop, found, dane_mode, wish, now)
+    return decide(next_hop, found, config, dane_mode, wish, now)
 
 
 def _search(next_hop: NextHop, config: Config, dane_mode: DaneMode, wish: Wish) -> Program[Found]:

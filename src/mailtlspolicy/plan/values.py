@@ -368,6 +368,7 @@ class Plan:
         tls_report: it is for a report of RFC 8460, for which the operator's demands do not hold either.
         valid_until: until when what is behind the plan holds, in UTC: the DNS data by the lowest TTL, and the MTA-STS
             policy in force. A failed lookup holds for no time. None where no lookup was needed.
+        config: the configuration that the plan was made with.
         trace: the steps that led to the list of hosts; each host has its own for the rest.
     """
 
@@ -381,6 +382,7 @@ class Plan:
     tls_optional: bool = field(default=False, validator=instance_of(bool))
     tls_report: bool = field(default=False, validator=instance_of(bool))
     valid_until: datetime | None = None
+    config: Config = field(factory=Config)
     trace: tuple[Step, ...] = ()
 
     def __attrs_post_init__(self) -> None:
@@ -404,7 +406,8 @@ class Plan:
         return "\n".join(part for part in parts if part)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON form of the contract."""
+        """The JSON form of the contract; of its `settings` a host keeps only those that differ from the plan's."""
+        settings = self.config.to_json()
         return {
             "version": VERSION,
             "next_hop": str(self.next_hop),
@@ -412,11 +415,16 @@ class Plan:
             "mx_secure": self.mx_secure,
             "undeliverable": None if self.undeliverable is None else self.undeliverable.to_json(),
             "sts": None if self.sts is None else self.sts.to_json(),
-            "hosts": [host.to_json() for host in self.hosts],
+            "hosts": [
+                said
+                | {"settings": {name: value for name, value in said["settings"].items() if value != settings[name]}}
+                for said in (host.to_json() for host in self.hosts)
+            ],
             "requiretls": self.requiretls,
             "tls_optional": self.tls_optional,
             "tls_report": self.tls_report,
             "valid_until": None if self.valid_until is None else self.valid_until.isoformat(),
+            "settings": settings,
             "trace": [step.to_json() for step in self.trace],
             "route": self.next_hop.to_json(),
         }
@@ -425,18 +433,19 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Read what `to_json` wrote; anything else raises `KeyError`, `TypeError` or `ValueError`."""
         require_version(data)
-        undeliverable, until = data["undeliverable"], data["valid_until"]
+        undeliverable, until, settings = data["undeliverable"], data["valid_until"], data["settings"]
         return cls(
             next_hop=NextHop.from_json(data["route"]),
             expanded_next_hop=data["expanded_next_hop"],
             mx_secure=data["mx_secure"],
             undeliverable=None if undeliverable is None else Undeliverable.from_json(undeliverable),
             sts=None if data["sts"] is None else Discovery.from_json(data["sts"]),
-            hosts=tuple(_host_from_json(host) for host in data["hosts"]),
+            hosts=tuple(_host_from_json(host, settings) for host in data["hosts"]),
             requiretls=data["requiretls"],
             tls_optional=data["tls_optional"],
             tls_report=data["tls_report"],
             valid_until=None if until is None else datetime.fromisoformat(until),
+            config=Config.from_json(settings),
             trace=_trace_from_json(data["trace"]),
         )
 
@@ -476,8 +485,8 @@ def _host_json(host: HostPlan | SkippedHost) -> dict[str, Any]:
     }
 
 
-def _host_from_json(data: Mapping[str, Any]) -> HostPlan | SkippedHost:
-    """Read the JSON form of a host, usable or skipped."""
+def _host_from_json(data: Mapping[str, Any], settings: Mapping[str, Any]) -> HostPlan | SkippedHost:
+    """Read the JSON form of a host, usable or skipped, in a plan of these settings."""
     binding = None
     if data["tlsa_base_domain"] is not None:
         records = TlsaRRset(Tlsa.parse(text) for text in data["tlsa"])
@@ -492,7 +501,7 @@ def _host_from_json(data: Mapping[str, Any]) -> HostPlan | SkippedHost:
         "binding": binding,
         "sts_match": data["sts_match"],
         "audit": None if data["audit"] is None else Audit.from_json(data["audit"]),
-        "config": Config.from_json(data["settings"]),
+        "config": Config.from_json({**settings, **data["settings"]}),
         "trace": _trace_from_json(data["trace"]),
     }
     if data["skip"] is not None:

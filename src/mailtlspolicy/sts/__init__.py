@@ -9,18 +9,18 @@ r"""MTA-STS (RFC 8461): the TXT record, the policy file, what is remembered of b
 from mailtlspolicy._refusal import Reason, Refusal, Remark, RemarkKind
 from mailtlspolicy.sts.cache import Entry, StsFailure
 from mailtlspolicy.sts.policy import Mode, Policy, parse_policy
-from mailtlspolicy.sts.record import Record, parse_record
+from mailtlspolicy.sts.record import StsRecord, parse_record
 
 __all__ = [
     "Entry",
     "Mode",
     "Policy",
     "Reason",
-    "Record",
     "Refusal",
     "Remark",
     "RemarkKind",
     "StsFailure",
+    "StsRecord",
     "parse_policy",
     "parse_record",
 ]

@@ -29,7 +29,7 @@ from mailtlspolicy.names import MAX_NAME_OCTETS
 from mailtlspolicy.sts.cache import BACK_OFF, TOUCH, Entry, StsFailure
 from mailtlspolicy.sts.effects import Fetch, FetchFailure, FetchFailureKind, LoadPolicy, StoreFailure, StorePolicy
 from mailtlspolicy.sts.policy import MAX_MAX_AGE, Mode, Policy, parse_policy
-from mailtlspolicy.sts.record import Record, announcements, parse_record
+from mailtlspolicy.sts.record import StsRecord, announcements, parse_record
 from mailtlspolicy.sts.values import Discovery, FetchResult, RecordSearch, Source
 from mailtlspolicy.trace import Step, counted
 from mailtlspolicy.verdict import ResultType
@@ -179,7 +179,7 @@ def find_record(domain: str, config: Config) -> Program[RecordSearch]:
         fact = f"{name} has {counted(len(announced), 'TXT record')} of MTA-STS"
         return RecordSearch(failure=StsFailure.RECORD_INVALID, detail=fact, announced=announced, ttl=answer.ttl)
     record = parse_record(announced)
-    if isinstance(record, Record):
+    if isinstance(record, StsRecord):
         return RecordSearch(record, detail=f"{name} announces id {record.id}", announced=announced, ttl=answer.ttl)
     fact = f"the TXT record of {name} is invalid: {record}"
     return RecordSearch(failure=StsFailure.RECORD_INVALID, detail=fact, announced=announced, ttl=answer.ttl)

@@ -41,7 +41,7 @@ EXTENSION = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})=[\x21-\x3a\x3c\x3e-\
 
 
 @frozen
-class Record:
+class StsRecord:
     """A valid TXT record.
 
     Attributes:
@@ -59,7 +59,7 @@ class Record:
         return {"id": self.id, "text": self.text, "warnings": [remark.to_json() for remark in self.warnings]}
 
 
-def parse_record(txt_strings: Iterable[bytes | str]) -> Record | Refusal:
+def parse_record(txt_strings: Iterable[bytes | str]) -> StsRecord | Refusal:
     """Read one TXT record (RFC 8461 section 3.1).
 
     Args:
@@ -89,7 +89,7 @@ def parse_record(txt_strings: Iterable[bytes | str]) -> Record | Refusal:
         return Refusal(Reason.ID_MISSING, len(text))
     if text[7:8] != b";":  # "v=STSv1" has seven octets
         warnings.insert(0, Remark(RemarkKind.BLANK_BEFORE_DELIMITER, 7))
-    return Record(found, text.decode("ascii"), tuple(warnings))
+    return StsRecord(found, text.decode("ascii"), tuple(warnings))
 
 
 def is_id(text: str) -> bool:

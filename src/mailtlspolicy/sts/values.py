@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailtlspolicy._refusal import Refusal
-    from mailtlspolicy.sts.record import Record
+    from mailtlspolicy.sts.record import StsRecord
 
 
 class Source(Word):
@@ -49,7 +49,7 @@ class RecordSearch:
         is_own: it failed for a reason of this system's own, which says nothing of the domain.
     """
 
-    record: Record | None = None
+    record: StsRecord | None = None
     failure: StsFailure | None = None
     detail: str = ""
     announced: tuple[bytes, ...] = ()

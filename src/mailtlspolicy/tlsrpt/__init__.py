@@ -5,7 +5,7 @@ from mailtlspolicy.tlsrpt.aggregate import Aggregate, Aggregates
 from mailtlspolicy.tlsrpt.attribution import Judgement, Session, policy_domain, sessions
 from mailtlspolicy.tlsrpt.datagram import datagrams
 from mailtlspolicy.tlsrpt.discovery import Search, SearchFailure
-from mailtlspolicy.tlsrpt.record import Destination, Record, Scheme, parse_record
+from mailtlspolicy.tlsrpt.record import Destination, Scheme, TlsrptRecord, parse_record
 from mailtlspolicy.tlsrpt.report import Report
 from mailtlspolicy.tlsrpt.submission import ReportMail, ReportPost, Submission, first_try
 from mailtlspolicy.tlsrpt.values import FailureDetails, PolicyReport, PolicyType, ReportedPolicy
@@ -19,7 +19,6 @@ __all__ = [
     "PolicyReport",
     "PolicyType",
     "Reason",
-    "Record",
     "Refusal",
     "Report",
     "ReportMail",
@@ -30,6 +29,7 @@ __all__ = [
     "SearchFailure",
     "Session",
     "Submission",
+    "TlsrptRecord",
     "datagrams",
     "first_try",
     "parse_record",

@@ -18,7 +18,7 @@ from mailtlspolicy.verdict import ResultType
 if TYPE_CHECKING:
     from mailtlspolicy.delivery.outcome import Outcome
     from mailtlspolicy.tlsrpt.attribution import Judgement
-    from mailtlspolicy.tlsrpt.record import Record
+    from mailtlspolicy.tlsrpt.record import TlsrptRecord
     from mailtlspolicy.tlsrpt.values import FailureDetails
 
 _VERSION = "1"
@@ -49,7 +49,7 @@ _KEYS = {
 }
 
 
-def datagrams(outcome: Outcome, record: Record) -> tuple[bytes, ...]:
+def datagrams(outcome: Outcome, record: TlsrptRecord) -> tuple[bytes, ...]:
     """The datagrams that tell the collector of an outcome, one a session, in order.
 
     Args:
@@ -69,7 +69,7 @@ def datagrams(outcome: Outcome, record: Record) -> tuple[bytes, ...]:
     )
 
 
-def _record(record: Record) -> str | None:
+def _record(record: TlsrptRecord) -> str | None:
     """The record as published if the collector reads the same destinations out of it, else written so that it does.
 
     It knows one rua field, the first, and neither blanks around commas nor percent-encoding; of some valid records it

@@ -10,7 +10,7 @@ from mailtlspolicy._words import Word
 from mailtlspolicy.dns.effects import LookupFailure, RecordType
 from mailtlspolicy.dns.lookups import lookup
 from mailtlspolicy.names import MAX_NAME_OCTETS
-from mailtlspolicy.tlsrpt.record import Record, announcements, parse_record
+from mailtlspolicy.tlsrpt.record import TlsrptRecord, announcements, parse_record
 from mailtlspolicy.trace import counted
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Search:
     """
 
     domain: str
-    record: Record | None = None
+    record: TlsrptRecord | None = None
     failure: SearchFailure | None = None
     detail: str = ""
 
@@ -67,6 +67,6 @@ def find_tlsrpt(domain: str, config: Config) -> Program[Search]:
         fact = f"{name} has {counted(len(announced), 'TXT record')} that ask for reports"
         return Search(domain, failure=SearchFailure.RECORD_INVALID, detail=fact)
     record = parse_record(announced)
-    if not isinstance(record, Record):
+    if not isinstance(record, TlsrptRecord):
         return Search(domain, failure=SearchFailure.RECORD_INVALID, detail=f"the TXT record of {name}: {record}")
     return Search(domain, record, detail=f"{name} asks for reports to {', '.join(record.rua)}")

@@ -84,7 +84,7 @@ class Destination:
 
 
 @frozen
-class Record:
+class TlsrptRecord:
     """A valid TXT record.
 
     Attributes:
@@ -107,7 +107,7 @@ class Record:
         }
 
 
-def parse_record(txt_strings: Iterable[bytes | str]) -> Record | Refusal:
+def parse_record(txt_strings: Iterable[bytes | str]) -> TlsrptRecord | Refusal:
     """Read one TXT record (RFC 8460 section 3).
 
     Args:
@@ -137,7 +137,7 @@ def parse_record(txt_strings: Iterable[bytes | str]) -> Record | Refusal:
     usable: dict[tuple[Scheme, str], Destination] = {}  # each target once, by its first URI
     for to in filter(None, map(destination, rua)):
         usable.setdefault((to.scheme, to.target), to)
-    return Record(rua, text.decode("ascii"), tuple(usable.values())[:MAX_DESTINATIONS])
+    return TlsrptRecord(rua, text.decode("ascii"), tuple(usable.values())[:MAX_DESTINATIONS])
 
 
 def announcements(records: Iterable[Sequence[bytes]]) -> tuple[bytes, ...]:
