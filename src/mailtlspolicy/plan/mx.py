@@ -107,7 +107,7 @@ class NextHop:
 
     def __attrs_post_init__(self) -> None:
         as_written = canonical_address if self.kind is Kind.LITERAL else canonical
-        if self.name != as_written(self.name):
+        if self.name != _as_next_hop(as_written, self.name):
             raise InvalidNextHop(f"{self.name!r} is not in canonical form: use NextHop.parse or NextHop.static")
         if bool(self.hosts) != (self.kind is Kind.STATIC):
             raise InvalidNextHop("a static list of MX hosts names at least one host, and nothing else has such a list")
@@ -130,7 +130,7 @@ class NextHop:
         if inside[:5].lower() == "ipv6:":
             return cls(Kind.LITERAL, _as_next_hop(_ipv6, inside[5:]), port)
         if is_address(inside):
-            return cls(Kind.LITERAL, canonical_address(inside), port)
+            return cls(Kind.LITERAL, _as_next_hop(canonical_address, inside), port)
         return cls(Kind.RELAY, _as_next_hop(canonical, inside), port)
 
     @classmethod

@@ -415,11 +415,7 @@ class Plan:
             "mx_secure": self.mx_secure,
             "undeliverable": None if self.undeliverable is None else self.undeliverable.to_json(),
             "sts": None if self.sts is None else self.sts.to_json(),
-            "hosts": [
-                said
-                | {"settings": {name: value for name, value in said["settings"].items() if value != settings[name]}}
-                for said in (host.to_json() for host in self.hosts)
-            ],
+            "hosts": [host.to_json() | {"settings": _difference(host.config, settings)} for host in self.hosts],
             "requiretls": self.requiretls,
             "tls_optional": self.tls_optional,
             "tls_report": self.tls_report,
@@ -448,6 +444,10 @@ class Plan:
             config=Config.from_json(settings),
             trace=_trace_from_json(data["trace"]),
         )
+
+
+def _difference(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.to_json().items() if value != settings[name]}
 
 
 def _sni(host: HostPlan | SkippedHost) -> str | None:
