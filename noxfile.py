@@ -59,9 +59,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict."""
+    """Mypy, strict; and pyright on what users write: the public names, and the examples."""
     _install(session, "types", "bench")
     session.run("mypy")
+    session.run("pyright", "tests/typing", "docs/examples")
 
 
 @nox.session
