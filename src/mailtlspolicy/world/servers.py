@@ -8,7 +8,6 @@ from attrs import define, evolve, field, frozen
 
 from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import (
-    DATA_WANTED,
     READY_FOR_TLS,
     Connected,
     Reply,
@@ -17,6 +16,7 @@ from mailtlspolicy.delivery.session import (
     Transmitted,
     Trouble,
 )
+from mailtlspolicy.delivery.transaction import Command, EndOfData, Progress, next_action, transaction
 from mailtlspolicy.names import canonical, canonical_address
 from mailtlspolicy.world._reading import (
     as_boolean,
@@ -246,28 +246,19 @@ class StaticConnector:
     def transmit(self, effect: Transmit) -> Transmitted:
         """The replies of the transaction, up to the one that ends it."""
         phase: Phase = effect.session.phase
-        mail = phase.reply("MAIL")
-        if isinstance(mail, SessionFailure):
-            return Transmitted(failure=mail)
-        if not mail.success:
-            return Transmitted(mail)
-        replies: list[Reply] = []
-        for number in range(len(effect.recipients)):
-            reply = phase.reply("RCPT", number)
-            if isinstance(reply, SessionFailure):
-                return Transmitted(mail, tuple(replies), failure=reply)
-            replies.append(reply)
-        if not any(reply.success for reply in replies):
-            return Transmitted(mail, tuple(replies))
-        data = phase.reply("DATA")
-        if isinstance(data, SessionFailure):
-            return Transmitted(mail, tuple(replies), failure=data)
-        if data.code != DATA_WANTED:
-            return Transmitted(mail, tuple(replies), data)
-        end = phase.reply(".")
-        if isinstance(end, SessionFailure):
-            return Transmitted(mail, tuple(replies), data, failure=end, committed=True)
-        return Transmitted(mail, tuple(replies), data, end)
+        progress = Progress()
+        transacting = transaction(effect, phase.extensions, progress)
+        reply = None
+        while (action := next_action(transacting, reply)) is not None:
+            reply = None
+            if isinstance(action, (Command, EndOfData)):
+                verb = action.verb if isinstance(action, Command) else "."
+                told = phase.reply(verb, len(progress.recipients))
+                if isinstance(told, SessionFailure):
+                    progress.failure = told
+                    break
+                reply = told
+        return progress.transmitted()
 
     def close(self, effect: Close) -> None:
         """Nothing is left to do."""
