@@ -33,7 +33,7 @@ def cited() -> set[str]:
 
 def main(arguments: list[str]) -> int:
     """Print a line an RFC; with --missing the uncovered ids as well. Fails on an id that the table does not have."""
-    rows = []
+    rows: list[dict[str, str]] = []
     for path in sorted(HERE.glob("clauses*.tsv")):
         with path.open(encoding="utf-8", newline="") as file:
             rows += csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
