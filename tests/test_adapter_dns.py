@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from mailtlspolicy.adapters.dns import _Reply
+
 Script = "Callable[[bytes, bool], list[bytes]]"
 
 A = Lookup("mx.example", RecordType.A)
@@ -185,11 +187,14 @@ def ask_at_once(
             server, query = by_address[str(turn.nameserver)], turn.query
             server.queries.append((query.wire, turn.by_tcp))
             said = server.script(query.wire, turn.by_tcp)
-            read = [query.read_stream(wire[2:]) if turn.by_tcp else query.read(wire) for wire in said]
-            turn = turns.send(next(filter(None, read), None) or query.failed(TimeoutError()))
+            reply: _Reply | None = None
+            while said and reply is None:
+                wire = said.pop(0)
+                reply = query.read_stream(wire[2:]) if turn.by_tcp else query.read(wire)
+            turn = turns.send(reply or query.failed(TimeoutError()))
     except StopIteration as stop:
-        found: Answer | LookupFailure = stop.value
-        return found
+        result: Answer | LookupFailure = stop.value
+        return result
 
 
 def rrset(text: str) -> dns.rrset.RRset:
