@@ -86,7 +86,7 @@ def test_every_layer_stands_for_modules_that_exist() -> None:
 )
 def test_importing_the_library_loads_nothing_that_does_io(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
     loaded = done.stdout.split()
     assert "mailtlspolicy.plan.search" in loaded or module != "mailtlspolicy"
     assert not [name for name in loaded if name.startswith(FORBIDDEN)]
