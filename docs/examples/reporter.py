@@ -11,6 +11,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import date, datetime, timedelta, timezone
 from http.client import HTTPException, HTTPSConnection
@@ -24,61 +25,72 @@ from mailtlspolicy.adapters.dns import DnsResolver
 from mailtlspolicy.adapters.https import is_public_address
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.tlsrpt import Aggregates, Report, ReportMail, ReportPost, Submission, first_try
-from mailtlspolicy.tlsrpt.record import destination
+from mailtlspolicy.tlsrpt.record import Destination, destination
 
 PAUSE = timedelta(hours=1)  # before the DNS is asked again
 PATIENCE = timedelta(hours=28)  # after the end of the day
 TIMEOUT = 60  # seconds for a connection, and for each answer; a request has twice as much
 
+Send = Callable[[Report, Destination], bool]  # whether the report was accepted there
 
-def report_day(folder, day, engine, send, *, organization_name, contact_info, sleep=time.sleep):
-    """Report what was counted on a day; yield each domain and how its report ended.
 
-    `send` takes a report and a `Destination`, and returns whether the report was accepted there.
-    """
+def report_day(
+    folder: Path,
+    day: date,
+    engine: Engine,
+    send: Send,
+    *,
+    organization_name: str,
+    contact_info: str,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[tuple[str, str]]:
+    """Report what was counted on a day; yield each domain and how its report ended."""
     files, done = sorted(folder.glob(f"{day}.*.json")), folder / f"{day}.done"
     counted = Aggregates()
     for file in files:
         counted.merge(Aggregates.from_json(json.loads(file.read_text("utf-8"))))
     settled = done.read_text("utf-8").split() if done.exists() else []
-    reports = (Report.of(each, organization_name=organization_name, contact_info=contact_info) for each in counted)
-    left = [report for report in reports if report.report_id not in settled]
-    due: list[tuple[datetime, str | None, Report, Submission | None]] = [
-        (first_try(day, random.randint), report.domain, report, None) for report in left
-    ]
-    heapq.heapify(due)
+    due: list[tuple[datetime, str, Report, Submission | None]] = []
+    for each in counted:
+        report = Report.of(each, organization_name=organization_name, contact_info=contact_info)
+        if report.report_id not in settled:
+            heapq.heappush(due, (first_try(day, random.randint), each.domain, report, None))
     while due:
         at, domain, report, submission = heapq.heappop(due)
         sleep(max(0, (at - engine.clock()).total_seconds()))
-        end, submission, again = attempt(engine, send, report, submission)
+        end, submission, again = attempt(engine, send, domain, report, submission)
         if again is not None:
             heapq.heappush(due, (again, domain, report, submission))
             continue
-        with done.open("a", encoding="utf-8") as file:
-            file.write(f"{report.report_id}\n")
+        with done.open("a", encoding="utf-8") as account:
+            account.write(f"{report.report_id}\n")
         yield domain, end
     for file in (*files, done):
         file.unlink(missing_ok=True)
 
 
-def attempt(engine, send, report, submission):
+def attempt(
+    engine: Engine, send: Send, domain: str, report: Report, submission: Submission | None
+) -> tuple[str, Submission | None, datetime | None]:
     """Try every destination once; return how that ended, how far it is now, and when to try again."""
     if submission is None:
-        found, now = engine.find_tlsrpt(report.domain), engine.clock()
+        found, now = engine.find_tlsrpt(domain), engine.clock()
         if found.failure == "dns-error":
-            return "unknown", None, now + PAUSE if now < report.end + PATIENCE else None
+            is_early = report.end is not None and now < report.end + PATIENCE
+            return "unknown", None, now + PAUSE if is_early else None
         if found.record is None:
             return "not wanted", None, None
         submission = Submission([each.uri for each in found.record.destinations])
-    accepted = [uri for uri in submission.destinations if send(report, destination(uri))]
+    known = ((uri, destination(uri)) for uri in submission.destinations)
+    accepted = [uri for uri, to in known if to is not None and send(report, to)]
     submission = submission.after(engine.clock(), accepted)
     return "delivered" if submission.delivered else "given up", submission, submission.next
 
 
-def sender(engine, sign):
+def sender(engine: Engine, sign: Callable[[ReportMail], bytes]) -> Send:
     """What sends a report; `sign` makes the DKIM signature of a mail."""
 
-    def send(report, to):
+    def send(report: Report, to: Destination) -> bool:
         if to.scheme == "https":
             return post(ReportPost.of(report, to.target))
         mail = ReportMail.of(report, to.target, now=engine.clock())
@@ -87,12 +99,15 @@ def sender(engine, sign):
     return send
 
 
-def post(request):
+def post(request: ReportPost) -> bool:
     """Send a request to a URL that a stranger has chosen: not into our own network, and not for ever."""
     url = urlsplit(request.url)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
-        with closing(HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT)) as connection, deadline(connection):
+        with (
+            closing(HTTPSConnection(url.hostname or "", url.port, timeout=TIMEOUT)) as connection,
+            deadline(connection),
+        ):
             connection.connect()
             if not is_public_address(connection.sock.getpeername()[0]):
                 return False
@@ -103,10 +118,10 @@ def post(request):
 
 
 @contextmanager
-def deadline(connection):
+def deadline(connection: HTTPSConnection) -> Iterator[None]:
     """End a connection after a while, however busy its server keeps it."""
 
-    def end():
+    def end() -> None:
         with suppress(OSError, AttributeError):  # there is none any more, or none yet
             connection.sock.shutdown(SHUT_RDWR)
 
@@ -126,12 +141,21 @@ if __name__ == "__main__":
     day = date.fromisoformat(sys.argv[4]) if sys.argv[4:] else yesterday
     key = (folder / "dkim.pem").read_bytes()
 
-    def sign(mail):
+    def sign(mail: ReportMail) -> bytes:
         """Make a DKIM signature, as a header field."""
         headers = [name.lower().encode() for name in mail.dkim_headers]
-        return dkim.sign(mail.content, b"tlsrpt", mail.dkim_domain.encode(), key, include_headers=headers)
+        domain = mail.dkim_domain.encode()
+        signature: bytes = dkim.sign(mail.content, b"tlsrpt", domain, key, include_headers=headers)
+        return signature
 
     engine = Engine(DnsResolver.from_system(), connector=SmtpConnector(), config=Config(sts="off"))
-    who = {"organization_name": organization_name, "contact_info": contact_info}
-    for domain, end in report_day(folder, day, engine, sender(engine, sign), **who):
+    ended = report_day(
+        folder,
+        day,
+        engine,
+        sender(engine, sign),
+        organization_name=organization_name,
+        contact_info=contact_info,
+    )
+    for domain, end in ended:
         print(f"{domain}: {end}")
