@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
+import zipfile
+from pathlib import Path
 
 import nox
 
@@ -78,6 +81,43 @@ def docs(session: nox.Session) -> None:
     """The documentation, warning-free; its examples run in `tests`."""
     _install(session, "docs")
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist, and from it the wheel; look into both; plan with the wheel in an environment of its own."""
+    session.install(*_groups("package"))
+    made = Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(made, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(made))
+    (sdist,), (wheel,) = made.glob("*.tar.gz"), made.glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    _require(session, sdist, held, "LICENSE", "tests/test_docs.py", "vectors/clauses.tsv", "docs/conf.py", "noxfile.py")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    licence = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/licenses/LICENSE"
+    _require(session, wheel, held, "mailtlspolicy/py.typed", "mailtlspolicy/world/tour.json", licence)
+    if strays := {name.partition("/")[0] for name in held} - {"mailtlspolicy", licence.partition("/")[0]}:
+        session.error(f"{wheel.name} has {', '.join(sorted(strays))}, too")
+    fresh = made / "fresh"
+    session.run("python", "-m", "venv", str(fresh))
+    programs = fresh / ("Scripts" if os.name == "nt" else "bin")
+    with session.chdir(made):  # away from the sources
+        session.run(str(programs / "pip"), "install", "--quiet", str(wheel), external=True)
+        session.run(
+            str(programs / "mailtlspolicy"),
+            "plan",
+            "signed.example",
+            "--world",
+            "tour",
+            external=True,
+            env={"PYTHONPATH": None},
+        )
+
+
+def _require(session: nox.Session, archive: Path, held: set[str], *names: str) -> None:
+    if missing := set(names) - held:
+        session.error(f"{archive.name} lacks {', '.join(sorted(missing))}")
 
 
 @nox.session
