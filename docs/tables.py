@@ -2,7 +2,8 @@
 
 A table shows what the code decides, so no page can say otherwise. Where a row is a situation, the situation is a small
 world and the cells are what the engine makes of it. `delivery_tables` has those on delivery, `report_tables` those on
-TLS reports. ```` ```{automaton} ```` stands for the diagram that `automaton` draws.
+TLS reports. ```` ```{automaton} ```` stands for the diagram that `automaton` draws, ```` ```{clauses-of} NUMBER ````
+for what `clause_tables` makes of an RFC.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import automaton
+import clause_tables
 import delivery_tables
 import report_tables
 from attrs import evolve, fields, frozen
@@ -23,8 +25,8 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from mailtlspolicy import Config, HostPlan, NextHop, World
+from mailtlspolicy.plan.decide import LEVELS
 from mailtlspolicy.plan.hosts import SkipReason, TlsaOutcome
-from mailtlspolicy.plan.search import LEVELS
 from mailtlspolicy.plan.values import Skip
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
@@ -750,4 +752,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives."""
     app.add_directive("table-of", TableOf)
     app.add_directive("automaton", Automaton)
+    app.add_directive("clauses-of", clause_tables.ClausesOf)
     return {"version": "1", "parallel_read_safe": True}
