@@ -8,6 +8,7 @@ for what `clause_tables` makes of an RFC.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -692,6 +693,19 @@ def vectors() -> Iterable[Row]:
             yield code(path.name), data["title"], str(len(data["vectors"]))
 
 
+def layers() -> Iterable[Row]:
+    """Who may import whom, from the top down, as the test of imports has it."""
+    yield ("may import what stands below",)
+    tree = ast.parse((VECTORS.parent / "tests" / "test_imports.py").read_text("utf-8"))
+    (listed,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [ast.unparse(name) for name in node.targets] == ["LAYERS"]
+    )
+    for layer in reversed(ast.literal_eval(listed)):
+        yield (codes(sorted(layer)),)
+
+
 def all_bounds() -> Iterable[Row]:
     """Every bound."""
     yield "bound", "value", "measured by"
@@ -701,6 +715,7 @@ def all_bounds() -> Iterable[Row]:
 
 TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "bounds": all_bounds,
+    "layers": layers,
     "levels": levels,
     "levels-by-setting": levels_by_setting,
     "levels-by-policy": levels_by_policy,

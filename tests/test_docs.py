@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mailtlspolicy.dns.effects import Lookup
 
 TOP = Path(__file__).resolve().parent.parent
+PACKAGE = Path(mailtlspolicy.__file__).parent
 EXAMPLES = TOP / "docs" / "examples"
 PAGES = [TOP / "README.md", *sorted(path for path in (TOP / "docs").rglob("*.md") if "_build" not in path.parts)]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(mailtlspolicy.__path__, "mailtlspolicy."))
@@ -210,6 +211,26 @@ def test_the_diagram_shows_every_row_of_the_automaton(monkeypatch: pytest.Monkey
         assert row.result is None or f">{row.result}<" in drawn
         assert row.permission is None or f">{row.permission}<" in drawn
     assert drawn.count('class="permission"') == len({row.permission for row in TRANSITIONS.values()} - {None})
+
+
+def test_every_adapter_has_a_page() -> None:
+    pages = "".join(path.read_text("utf-8") for path in (TOP / "docs" / "reference").glob("adapters-*.md"))
+    documented = set(re.findall(r"automodule:: mailtlspolicy\.(adapters\.\w+)", pages))
+    assert documented == {
+        name.removeprefix("mailtlspolicy.") for name in MODULES if re.search(r"\.adapters\.[^_]", name)
+    }
+
+
+def test_the_files_that_contributors_are_sent_to_exist() -> None:
+    pages = [TOP / "docs" / "contributing.md", *(TOP / "docs" / "decisions").glob("*.md")]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(r"`((?:\w+/)*\w+(?:/|\.\w+))`", page.read_text("utf-8"))
+        if re.search(r"/|\.(py|md|tsv|toml|json)$", name) and not re.search(r"NAME|FILE", name)
+    }
+    assert len(named) > 25
+    assert [name for name in sorted(named) if not any((top / name).exists() for top in (TOP, PACKAGE))] == []
 
 
 if __name__ == "__main__":
