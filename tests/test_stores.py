@@ -40,7 +40,8 @@ from mailtlspolicy.sts.stores import (
     decode_entry,
     encode_entry,
 )
-from mailtlspolicy.testing.conformance import STORE_CHECKS, EventLoopThread, OpenStore
+from mailtlspolicy.testing.event_loop import EventLoopThread
+from mailtlspolicy.testing.stores import STORE_CHECKS, OpenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
 """For whoever embeds or implements this: the vectors run against the library, and checks for parts of your own.
 
-`vectors` runs files of expectations; `conformance` checks a policy store. Only the command line imports it.
+`vectors` runs files of expectations; `stores` checks a policy store. Only the command line imports it.
 """
