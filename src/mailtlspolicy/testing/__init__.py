@@ -1,4 +1,5 @@
 """For whoever embeds or implements this: the vectors run against the library, and checks for parts of your own.
 
-`vectors` runs files of expectations; `stores` checks a policy store. Only the command line imports it.
+`vectors` runs files of expectations; `stores` and `resolvers` check a policy store and a
+resolver. Only the command line imports it.
 """
