@@ -565,6 +565,7 @@ CONNECTOR_CHECKS: tuple[Callable[[Serve], None], ...] = (
     from_the_final_dot_on_the_server_may_have_the_message,
     closing_raises_nothing,
 )
+"""The checks of any connector."""
 
 OCTET_CHECKS: tuple[Callable[[Serve], None], ...] = (
     a_reply_may_have_several_lines,
@@ -580,3 +581,4 @@ OCTET_CHECKS: tuple[Callable[[Serve], None], ...] = (
     a_whole_dialogue_ends_with_quit,
     silence_is_a_value,
 )
+"""The checks of a connector on sockets, beside the others."""

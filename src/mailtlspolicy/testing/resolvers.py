@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mailtlspolicy.engine import Resolver
 
 SEARCH = "search.test"
+"""The domain in a search list that a resolver might fall for."""
 _SPENT = 30  # seconds by which the TTL from a cache may be lower
 _MANY = 60  # TLSA records: more than any datagram holds
 _LABEL = "a" * 63
@@ -103,6 +104,7 @@ WORLD: Mapping[str, Any] = {
         {"name": "indeterminate.secure.test", "type": "*", "kind": "indeterminate"},
     ],
 }
+"""The DNS that a resolver under test has to have, in the world format."""
 
 
 def nameserver() -> Nameserver:
@@ -464,5 +466,7 @@ RESOLVER_CHECKS: tuple[Callable[[Resolver], None], ...] = (
     a_dname_is_told,
     an_alias_without_its_target_is_incomplete,
 )
+"""The checks of a resolver that is to be believed."""
 
 DISTRUST_CHECKS: tuple[Callable[[Resolver], None], ...] = (what_is_not_believed_is_not_secure,)
+"""The checks of a resolver that is not to be believed."""

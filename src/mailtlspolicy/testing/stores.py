@@ -312,3 +312,4 @@ STORE_CHECKS: tuple[Callable[[OpenStore], None], ...] = (
     what_is_written_is_seen_by_all,
     threads_lose_nothing,
 )
+"""The checks of a policy store."""
