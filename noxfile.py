@@ -59,9 +59,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict."""
+    """Mypy, strict; and pyright on what users write: the public names, and the examples."""
     _install(session, "types", "bench")
     session.run("mypy")
+    session.run("pyright", "tests/typing", "docs/examples")
 
 
 @nox.session
@@ -119,7 +120,7 @@ def bounds(session: nox.Session) -> None:
 @nox.session
 def lab(session: nox.Session) -> None:
     """Real programs in a network namespace: NSD, resolvers, Postfix, nginx, Redis, tlsrpt-reporter, parsedmarc."""
-    resolvers = ("unbound", "named", "kresd", "pdns_recursor", "dnsmasq")
+    resolvers = ("unbound", "named", "kresd", "pdns_recursor", "dnsmasq", "stubby")
     for program in ("nsd", *resolvers, "postfix", "posttls-finger", "nginx", "redis-server", "unshare"):
         if shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/sbin:/usr/bin:/sbin:/bin") is None:
             session.error(f"{program} is not installed: see .ci/run for the system packages")

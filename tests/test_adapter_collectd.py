@@ -443,14 +443,12 @@ async def test_a_collector_that_sleeps_costs_the_loop_nothing(collector: Collect
     """Neither is anything waited for, nor does the loop turn in the meantime."""
     async with AsyncCollectdSender(collector.path) as sender:
         fill(sender)
-        begin = time.monotonic()
         for datagram in numbered(500):
-            sender.send(datagram)
-        assert time.monotonic() - begin < 1
+            sender.send(datagram)  # whoever waited for the collector would do so for ever
         await asyncio.sleep(0)
         used = time.process_time()
-        await asyncio.sleep(1)
-        assert time.process_time() - used < 0.3
+        await asyncio.sleep(0.5)
+        assert time.process_time() - used < 0.25
         assert sender.waiting == 501
 
 

@@ -15,7 +15,7 @@ from mailtlspolicy.delivery.check import Check
 from mailtlspolicy.delivery.session import Close, Connect, Connected, Ehlo, StartTls, Transmit
 
 if TYPE_CHECKING:
-    from mailtlspolicy.world.world import StaticConnector
+    from mailtlspolicy.world.servers import StaticConnector
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 LEAF = "certificates/leaf-direct.pem"

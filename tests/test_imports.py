@@ -91,10 +91,30 @@ def test_every_layer_stands_for_modules_that_exist() -> None:
 )
 def test_importing_the_library_loads_nothing_that_does_io(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
     loaded = done.stdout.split()
     assert "mailtlspolicy.plan.search" in loaded or module != "mailtlspolicy"
     assert not [name for name in loaded if name.startswith(FORBIDDEN)]
+
+
+def test_a_command_is_imported_when_it_runs_and_a_plan_loads_what_it_needs() -> None:
+    script = (
+        "import contextlib, io, sys\n"
+        "from mailtlspolicy.cli import main\n"
+        "print(*sorted(sys.modules))\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        "    status = main(['plan', 'signed.example', '--world', 'tour'])\n"
+        "print(*sorted(sys.modules))\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    before, after = (set(line.split()) for line in done.stdout.splitlines())
+    commands = {f"mailtlspolicy.cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
+    assert "mailtlspolicy.cli.doctor" in commands
+    assert not commands & before
+    assert commands & after == {"mailtlspolicy.cli.plan"}
+    unneeded = (*FORBIDDEN, "sqlite3", "mailtlspolicy.testing", "mailtlspolicy.tlsrpt.reading")
+    assert not [name for name in after if name.startswith(unneeded)]
 
 
 def test_the_automaton_of_a_delivery_knows_neither_connections_nor_plans() -> None:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from mailtlspolicy.engine import Resolver
     from mailtlspolicy.plan.values import SkippedHost
-    from mailtlspolicy.world.world import StaticResolver
+    from mailtlspolicy.world.zones import StaticResolver
 
 EXAMPLES = settings(max_examples=200)
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

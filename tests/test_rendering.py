@@ -9,16 +9,13 @@ import pytest
 from attrs import evolve
 
 from mailtlspolicy import Config, Outcome, Plan, World
-from mailtlspolicy.cli.rendering import (
-    check_text,
-    discovery_lines,
-    examination_text,
-    outcome_text,
-    plan_text,
-    received_text,
-    refresh_text,
-    report_text,
-)
+from mailtlspolicy.cli._report_text import report_text
+from mailtlspolicy.cli._texts import discovery_lines, plan_text
+from mailtlspolicy.cli.check import check_text
+from mailtlspolicy.cli.refresh import refresh_text
+from mailtlspolicy.cli.report import received_text
+from mailtlspolicy.cli.simulate import outcome_text
+from mailtlspolicy.cli.sts import examination_text
 from mailtlspolicy.delivery import Disposition, RecipientOutcome
 from mailtlspolicy.sts import Entry, Mode, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import StoreFailure

@@ -128,7 +128,7 @@ def test_the_key_is_equal_in_every_process() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=600,
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(source)},
         )
         keys.add(done.stdout.strip())

@@ -320,7 +320,7 @@ def test_no_combination_of_words_breaks_a_rule(level: TlsLevel, result: Result) 
             continue  # where there is no policy, there is nothing to match
         plan = plan_of(evolve(usable, sts_match=None if applied is None else match), sts=known)
         got = attempt(result, verdict=judged, tlsrpt=kind and ResultType(kind), security=Security.CLEARTEXT)
-        found = survives(outcome_of(got, plan=plan))
+        found = obeys(outcome_of(got, plan=plan))
         count += 1
         held = kind is not None or judged is not None
         of_discovery = known is not None and known.tlsrpt is not None

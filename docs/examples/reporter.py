@@ -43,7 +43,9 @@ def report_day(folder, day, engine, send, *, organization_name, contact_info, sl
     settled = done.read_text("utf-8").split() if done.exists() else []
     reports = (Report.of(each, organization_name=organization_name, contact_info=contact_info) for each in counted)
     left = [report for report in reports if report.report_id not in settled]
-    due = [(first_try(day, random.randint), report.domain, report, None) for report in left]
+    due: list[tuple[datetime, str | None, Report, Submission | None]] = [
+        (first_try(day, random.randint), report.domain, report, None) for report in left
+    ]
     heapq.heapify(due)
     while due:
         at, domain, report, submission = heapq.heappop(due)

@@ -39,8 +39,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import mailtlspolicy
 from mailtlspolicy import Config, Message, World, dane, pkix
-from mailtlspolicy.adapters import https, replies, smtp
+from mailtlspolicy.adapters import https, replies
 from mailtlspolicy.adapters.dns import MAX_MESSAGE, MAX_RECORDS, _Query
+from mailtlspolicy.delivery import transaction
 from mailtlspolicy.delivery.requiretls import read_tags
 from mailtlspolicy.dns.effects import Lookup, RecordType
 from mailtlspolicy.sts import record as sts_record
@@ -218,7 +219,7 @@ def session_rows() -> Iterator[Row]:
         return session.getreply()
 
     def prepare(content: bytes) -> object:
-        return [size for size, _ in smtp.measures(content)][-1], sum(map(len, smtp.blocks_of(content)))
+        return [size for size, _ in transaction.measures(content)][-1], sum(map(len, transaction.blocks_of(content)))
 
     def look_through(content: bytes) -> object:
         with contextlib.suppress(ValueError):  # it has no signature

@@ -17,7 +17,7 @@ from mailtlspolicy.config import Config
 from mailtlspolicy.delivery import Disposition
 from mailtlspolicy.engine import Engine
 from mailtlspolicy.plan.hosts import TlsaBinding
-from mailtlspolicy.world.world import StaticResolver
+from mailtlspolicy.world.zones import StaticResolver
 from tests.bench.rows import Row
 from tests.smtp_server import Receiver, SmtpServer
 from tests.tls_server import credentials

@@ -12,7 +12,8 @@ from email.mime.nonmultipart import MIMENonMultipart
 from email.mime.text import MIMEText
 from typing import TYPE_CHECKING, Any
 
-from mailtlspolicy.cli.rendering import WIDTH, received_text
+from mailtlspolicy.cli._report_text import WIDTH
+from mailtlspolicy.cli.report import received_text
 from mailtlspolicy.tlsrpt.reading import (
     MAX_ELEMENTS,
     MAX_MEMBERS,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 STEP_SECONDS = 0.05
 STEPS = 12  # at most: connect, greeting, EHLO and HELO twice, STARTTLS, four of the transaction, its reply, QUIT
-SLACK_SECONDS = 3.0
+SLACK_SECONDS = 3.0  # of CPU time, as all that is judged here: a busy machine makes a session last, not cost more
 FLOOD_OCTETS = 64 * 2**20  # what the buffers of the system may take in, generously
 
 LINES = 200  # of the message
@@ -205,10 +205,10 @@ def one_session(connector: Connector, seed: int) -> None:
     peer = HostileServer(random)
     server = SmtpServer()
     server.script = peer
-    start = time.monotonic()
+    start = time.process_time()
     try:
         steps, sent = converse(connector, server, b"x" * (1 if seed % 2 else 1500))  # one block, or several
-        spent = time.monotonic() - start
+        spent = time.process_time() - start
     finally:
         server.close()
     assert spent < STEPS * STEP_SECONDS + SLACK_SECONDS, f"{spent:.1f} s"

@@ -24,6 +24,7 @@ _PROGRAMS = {
     "kresd": "knot-resolver",
     "pdns_recursor": "pdns-recursor",
     "dnsmasq": "dnsmasq",
+    "stubby": "stubby",
     "posttls-finger": "postfix",
     "nginx": "nginx-light",
     "redis-server": "redis-server",

@@ -5,6 +5,8 @@ Started inside a network namespace of its own (`python -m tests.lab`), it has th
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import time
@@ -17,6 +19,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.query
+import dns.rcode
 from attrs import frozen
 
 from tests.lab import pki, policy_hosts, postfix, servers, zones
@@ -37,7 +40,7 @@ OBLIVIOUS_RESOLVER = "127.0.0.2"
 TACITURN_RESOLVER = "127.0.0.3"
 """A validating resolver that sends no extended errors, as most do: bogus data is SERVFAIL and no more."""
 NAME_SERVER = "127.0.0.53"
-_START_SECONDS = 10
+_START_SECONDS = 60
 _QUESTION = re.compile(r"info: 127\.0\.0\.1 (\S+)\. (\w+) IN$", re.MULTILINE)
 
 _NSD_CONF = """\
@@ -61,7 +64,11 @@ remote-control:
 _UNBOUND_CONF = """\
 server:
     interface: {address}
+    interface: {address}@853
     port: 53
+    tls-port: 853
+    tls-service-pem: "{directory}/resolver.pem"
+    tls-service-key: "{directory}/resolver.pem"
     do-ip6: no
     do-daemonize: no
     num-threads: 1
@@ -182,13 +189,13 @@ def _receiver(directory: Path, worlds: Sequence[World]) -> AbstractContextManage
     return postfix.receive(options, domains)
 
 
-def await_answer(address: str, name: str, rdtype: str) -> None:
-    """Wait until a server answers a question without an error."""
+def await_answer(address: str, name: str, rdtype: str, rcode: int = dns.rcode.NOERROR) -> None:
+    """Wait until a server answers a question, without an error if no other is wanted."""
     question = dns.message.make_query(name, rdtype)
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         try:
-            if dns.query.udp(question, address, timeout=0.1).rcode() == 0:
+            if dns.query.udp(question, address, timeout=0.1).rcode() == rcode:
                 return
         except (OSError, dns.exception.DNSException):
             pass
@@ -266,6 +273,10 @@ def _run(directory: Path, worlds: Sequence[World], hosts: policy_hosts.PolicyHos
     )
     for conf, (address, modules, extended_errors) in zip(unbounds, resolvers, strict=True):
         conf.write_text(configure(address=address, modules=modules, extended_errors=extended_errors))
+    over_tls = pki.issue("resolver")
+    pki.write_chain(directory / "resolver.pem", over_tls, ())
+    pin = base64.b64encode(hashlib.sha256(over_tls.selected("1")).digest())
+    (directory / "resolver.pin").write_bytes(pin)
     main_cf = directory / "main.cf"
     main_cf.write_text("compatibility_level = 3.6\nmyhostname = client.lab.test\n")
     os.utime(main_cf, (1, 1))  # Postfix waits 1.5 s for a younger file to settle

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+PATIENCE = 60.0  # seconds; all that is asked for has an answer, on a busy machine too
 HERE = "loopback_is_own=false"  # all of the lab is on this machine
 # Why the twelfth alias of a chain is an error: it is one too many for the resolver, which says SERVFAIL, or for us (for
 # Unbound that depends on its cache);
@@ -50,7 +51,7 @@ def settings(world: World) -> Config:
 
 def plan_all(lab: Lab, *nameservers: str) -> dict[str, Json]:
     """The plan of every scenario through these nameservers."""
-    resolver = DnsResolver(nameservers=nameservers)
+    resolver = DnsResolver(nameservers=nameservers, timeout=PATIENCE)
     fetcher = HttpsFetcher(resolver)
     return {
         name: decided(
@@ -64,7 +65,7 @@ def plan_all_at_once(lab: Lab, *nameservers: str) -> dict[str, Json]:
     """The same by asyncio."""
 
     async def plan() -> list[Any]:
-        resolver = AsyncDnsResolver(nameservers=nameservers)
+        resolver = AsyncDnsResolver(nameservers=nameservers, timeout=PATIENCE)
         fetcher = AsyncHttpsFetcher(resolver)
         return await asyncio.gather(
             *(

@@ -1,4 +1,4 @@
-"""The other resolvers that are commonly installed: recursive ones over the lab's root, and a forwarder over Unbound.
+"""The other resolvers that are commonly installed: recursive ones over the lab's root, and two forwarders over Unbound.
 
 The recursive ones run as they are packaged. BIND and PowerDNS Recursor call bogus data SERVFAIL and no more; Knot
 Resolver says why now and then.
@@ -6,9 +6,12 @@ Resolver says why now and then.
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
+
+import dns.rcode
 
 from tests.lab.lab import TACITURN_RESOLVER, await_answer
 from tests.lab.programs import program
@@ -132,4 +135,60 @@ def forward(directory: Path, lab: Path, *options: str, upstream: str = TACITURN_
     )
     with (directory / "dnsmasq.log").open("wb") as log, program(*command, stdout=log, stderr=subprocess.STDOUT):
         await_answer(FORWARDER, ".", "SOA")
+        yield
+
+
+_STUBBY_YML = """\
+resolution_type: GETDNS_RESOLUTION_STUB
+tls_authentication: GETDNS_AUTHENTICATION_REQUIRED
+dns_transport_list: [{transports}]
+dnssec: GETDNS_EXTENSION_{validates}
+dnssec_trust_anchors: "{lab}/anchor"
+appdata_dir: "{directory}"
+listen_addresses: [{address}]
+upstream_recursive_servers:
+  - address_data: {upstream}
+    tls_pubkey_pinset:
+      - digest: "sha256"
+        value: {pin}
+"""
+_NOBODYS_PIN = base64.b64encode(bytes(32)).decode("ascii")
+
+
+@contextmanager
+def stubby(
+    directory: Path,
+    lab: Path,
+    *,
+    validates: bool = False,
+    upstream: str = TACITURN_RESOLVER,
+    falls_back: bool = False,
+    genuine: bool = True,
+) -> Iterator[None]:
+    """Run Stubby, which forwards over TLS to a resolver that has to prove who it is, for as long as the block takes.
+
+    Args:
+        directory: for its configuration and what it logs.
+        lab: the lab's, with the trust anchor of its root and the pin of its resolvers' key.
+        validates: whether it validates by itself.
+        upstream: the resolver that it forwards to.
+        falls_back: whether it may do without TLS, too.
+        genuine: whether the resolver has the key that is pinned.
+    """
+    transports = ("GETDNS_TRANSPORT_TLS", *(["GETDNS_TRANSPORT_UDP", "GETDNS_TRANSPORT_TCP"] if falls_back else []))
+    conf = directory / "stubby.yml"
+    conf.write_text(
+        _STUBBY_YML.format(
+            transports=", ".join(transports),
+            validates=str(validates).upper(),
+            lab=lab,
+            directory=directory,
+            address=FORWARDER,
+            upstream=upstream,
+            pin=(lab / "resolver.pin").read_text("ascii") if genuine else _NOBODYS_PIN,
+        )
+    )
+    command = ("stubby", "-l", "-C", str(conf))
+    with (directory / "stubby.log").open("wb") as log, program(*command, stdout=log, stderr=subprocess.STDOUT):
+        await_answer(FORWARDER, ".", "SOA", dns.rcode.NOERROR if genuine or falls_back else dns.rcode.SERVFAIL)
         yield

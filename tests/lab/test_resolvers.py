@@ -1,6 +1,7 @@
 """Every scenario is planned through each of the common resolvers, and no plan differs from that through Unbound.
 
-Through dnsmasq some differ; which ones is told here, and in docs/resolver.md. `doctor` is asked about all of them.
+Through dnsmasq and Stubby some differ; which ones is told here, and in docs/resolver.md. `doctor` is asked about all of
+them.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mailtlspolicy import drive
+from mailtlspolicy import Config, Engine, drive
 from mailtlspolicy.adapters.dns import DnsResolver
+from mailtlspolicy.config import Sts
 from mailtlspolicy.dns.doctor import Diagnosis, Validation, examine
 from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, RecordType
 from tests.lab import resolvers
 from tests.lab.lab import OBLIVIOUS_RESOLVER, RESOLVER, TACITURN_RESOLVER
 from tests.lab.plans import alike, plan_all, plan_all_at_once
+from tests.lab.zones import STRANGE_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +161,78 @@ def test_through_dnsmasq_as_it_is_installed_dane_never_applies(
     assert levels(plans) == without_dane(lab, plan_all(lab, RESOLVER))
 
 
+# --- a zone signed by an algorithm that nobody knows, which is insecure (RFC 4035 section 5.2)
+
+
+def assert_the_strange_zone_is_insecure(address: str) -> None:
+    engine = Engine(DnsResolver(nameservers=[address]), config=Config(sts=Sts.OFF))
+    plan = engine.plan(STRANGE_ZONE).to_json()
+    assert (plan["mx_secure"], [host["level"] for host in plan["hosts"]]) == (False, ["may"])
+
+
+@every_resolver
+@pytest.mark.usefixtures("lab")
+def test_a_zone_signed_by_an_unknown_algorithm_is_insecure(address: str) -> None:
+    assert_the_strange_zone_is_insecure(address)
+
+
+def test_a_zone_signed_by_an_unknown_algorithm_is_insecure_for_forwarders_that_validate(
+    lab: Lab, tmp_path: Path
+) -> None:
+    with resolvers.forward(tmp_path, lab.directory, "--dnssec"):
+        assert_the_strange_zone_is_insecure(resolvers.FORWARDER)
+    with resolvers.stubby(tmp_path, lab.directory, validates=True):
+        assert_the_strange_zone_is_insecure(resolvers.FORWARDER)
+
+
+# --- Stubby over Unbound
+
+
+@pytest.mark.parametrize("plan", [plan_all, plan_all_at_once])
+@pytest.mark.parametrize("upstream", [RESOLVER, TACITURN_RESOLVER])
+def test_through_stubby_over_a_resolver_that_validates_no_plan_differs(
+    lab: Lab, tmp_path: Path, upstream: str, plan: Callable[..., dict[str, dict[str, Any]]]
+) -> None:
+    with resolvers.stubby(tmp_path, lab.directory, upstream=upstream):
+        for _ in range(2):  # it caches nothing, and so loses nothing there
+            assert alike(plan(lab, resolvers.FORWARDER)) == alike(plan_all(lab, RESOLVER))
+
+
+@pytest.mark.parametrize("plan", [plan_all, plan_all_at_once])
+@pytest.mark.parametrize("upstream", [TACITURN_RESOLVER, OBLIVIOUS_RESOLVER])
+def test_through_stubby_that_validates_no_plan_differs(
+    lab: Lab, tmp_path: Path, upstream: str, plan: Callable[..., dict[str, dict[str, Any]]]
+) -> None:
+    with resolvers.stubby(tmp_path, lab.directory, validates=True, upstream=upstream):
+        assert alike(plan(lab, resolvers.FORWARDER)) == alike(plan_all(lab, RESOLVER))
+
+
+@pytest.mark.parametrize("plan", [plan_all, plan_all_at_once])
+def test_stubby_is_as_good_as_its_upstream_where_it_does_not_validate(
+    lab: Lab, tmp_path: Path, plan: Callable[..., dict[str, dict[str, Any]]]
+) -> None:
+    with resolvers.stubby(tmp_path, lab.directory, upstream=OBLIVIOUS_RESOLVER):
+        assert plan(lab, resolvers.FORWARDER) == plan_all(lab, OBLIVIOUS_RESOLVER)
+
+
+A_SECURE_ADDRESS = Lookup("mx.ee.signed.test", RecordType.A)
+
+
+def test_stubby_takes_no_word_of_a_stranger_over_tls_alone(lab: Lab, tmp_path: Path) -> None:
+    with resolvers.stubby(tmp_path, lab.directory, genuine=False):
+        result = DnsResolver(nameservers=[resolvers.FORWARDER]).lookup(A_SECURE_ADDRESS)
+    assert isinstance(result, LookupFailure)
+
+
+def test_stubby_passes_on_the_bit_of_a_stranger_where_it_may_do_without_tls(lab: Lab, tmp_path: Path) -> None:
+    """Although the settings demand authentication: the key is wrong, and it does not even leave TLS."""
+    with resolvers.stubby(tmp_path, lab.directory, falls_back=True, genuine=False):
+        result = DnsResolver(nameservers=[resolvers.FORWARDER]).lookup(A_SECURE_ADDRESS)
+    assert isinstance(result, Answer)
+    assert result.secure
+    assert "Tolerated because of Opportunistic profile" in (tmp_path / "stubby.log").read_text("utf-8")
+
+
 # --- the doctor
 
 
@@ -199,6 +274,26 @@ def test_the_doctor_says_of_dnsmasq_what_it_can_see(
     lab: Lab, tmp_path: Path, options: Sequence[str], want: Validation, words: str
 ) -> None:
     with resolvers.forward(tmp_path, lab.directory, *options):
+        diagnosis = diagnose(resolvers.FORWARDER)
+    assert diagnosis.validation is want
+    assert words in diagnosis.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "want", "words"),
+    [
+        ({"validates": True, "upstream": OBLIVIOUS_RESOLVER}, Validation.VALIDATING, "are refused"),
+        ({}, Validation.VALIDATING, "are refused"),
+        ({"upstream": OBLIVIOUS_RESOLVER}, Validation.NOT_VALIDATING, "are answered"),
+        # The path to the upstream is nothing that it could see.
+        ({"falls_back": True, "genuine": False}, Validation.VALIDATING, "are refused"),
+    ],
+    ids=["validating", "over-validating", "over-not-validating", "falls-back"],
+)
+def test_the_doctor_says_of_stubby_what_it_can_see(
+    lab: Lab, tmp_path: Path, options: dict[str, Any], want: Validation, words: str
+) -> None:
+    with resolvers.stubby(tmp_path, lab.directory, **options):
         diagnosis = diagnose(resolvers.FORWARDER)
     assert diagnosis.validation is want
     assert words in diagnosis.detail

@@ -1,7 +1,8 @@
 """The lab's name space: a signed root, `test.` below it, and four zones there, one of each security status.
 
 `signed.test` is signed; `plain.test` has no DS; the signatures of `bogus.test` are not by its keys; those of
-`expired.test` ended long ago (Unbound forgives a day).
+`expired.test` ended long ago (Unbound forgives a day). Beside them is `strange.test`, signed by an algorithm that
+nobody knows, which makes it insecure (RFC 4035 section 5.2).
 
 Records are written as `owner type rdata`, a line each, relative to a name of the zone. TLSA records are kept as plain
 octets, so that a zone can publish malformed ones.
@@ -17,6 +18,7 @@ import dns.dnssectypes
 import dns.name
 import dns.rdata
 import dns.rdataclass
+import dns.rdataset
 import dns.rdatatype
 import dns.rrset
 import dns.transaction
@@ -36,6 +38,8 @@ TTL = 60
 SECURITIES = ("signed", "plain", "bogus", "expired")
 NAME_SERVER = "ns."  # in the root: some resolvers can not find a root server in a zone below
 REFUSING_SERVER = "refusing.test."
+STRANGE_ZONE = "strange.test."
+_UNASSIGNED = 200  # no algorithm of DNSSEC
 _DAY = 86400
 
 
@@ -110,6 +114,20 @@ def _sign(zone: dns.zone.Zone, security: str, records: Iterable[Records]) -> str
     return dns.dnssec.make_ds(origin, key_signing[1], "SHA256").to_text()
 
 
+def _disguise(zone: dns.zone.Zone) -> str:
+    """Let a signed zone be signed by an algorithm that nobody knows; return its DS record."""
+    assert zone.origin is not None
+    keys = list(zone.find_rdataset(zone.origin, dns.rdatatype.DNSKEY))
+    strange = [key.replace(algorithm=_UNASSIGNED) for key in keys]
+    tags = {dns.dnssec.key_id(old): dns.dnssec.key_id(new) for old, new in zip(keys, strange, strict=True)}
+    for owner, rdataset in list(zone.iterate_rdatasets()):
+        if rdataset.rdtype == dns.rdatatype.RRSIG:
+            odd = [each.replace(algorithm=_UNASSIGNED, key_tag=tags[each.key_tag]) for each in rdataset]
+            zone.replace_rdataset(owner, dns.rdataset.from_rdata_list(TTL, odd))
+    zone.replace_rdataset(zone.origin, dns.rdataset.from_rdata_list(TTL, strange))
+    return dns.dnssec.make_ds(zone.origin, strange[0], "SHA256").to_text()
+
+
 def write_zones(
     directory: Path, address: str, refusing: str, records: Mapping[str, Sequence[Records]]
 ) -> dict[str, Path]:
@@ -131,6 +149,8 @@ def write_zones(
     def write(origin: str, parent: str | None, security: str, parts: Sequence[Records]) -> None:
         zone = _make_zone(origin, parts)
         ds = None if security == "plain" else _sign(zone, security, parts)
+        if security == "strange":
+            ds = _disguise(zone)
         if parent is None:
             (directory / "anchor").write_text(f". {TTL} IN DS {ds}\n")
         else:
@@ -140,6 +160,7 @@ def write_zones(
 
     for security in SECURITIES:
         write(f"{security}.test.", "test.", security, records[security])
+    write(STRANGE_ZONE, "test.", "strange", [Records(STRANGE_ZONE, "@ MX 10 mx\nmx A 192.0.2.1")])
     for origin, parent in (("test.", "."), (".", None)):
         write(origin, parent, "signed", [Records(".", "\n".join(delegations[origin]))])
     (directory / "hints").write_text(f". {TTL} IN NS {NAME_SERVER}\n{NAME_SERVER} {TTL} IN A {address}\n")

@@ -14,6 +14,8 @@ validates, and takes that nameserver's word where the path to it is trusted.
   given one: to ask the next, which may not validate, would be a downgrade. Most nameservers call it SERVFAIL and no
   more. Then the same one is asked again without validation (the CD bit, RFC 4035 section 3.2.2), and if it has data
   then, the data is bogus. Nothing else of that reply is used.
+- One that kept silent is asked last for five minutes, or until it answers: so it costs a plan one time limit, and not
+  one for each question. That changes the order alone, and all of them are trusted alike.
 - What stands in the way of a reply costs one more question each: a nameserver that does not understand EDNS is asked
   without (RFC 6891 section 7), and one that stays silent over UDP is asked over TCP in the end. Each question has the
   whole timeout.
@@ -41,6 +43,7 @@ import socket
 import struct
 import time
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -70,6 +73,7 @@ MAX_ALIAS_HOPS = 16  # in one message; as dnspython; resolvers give up after 8 t
 MAX_STRAYS = 100  # datagrams that are no reply to the query; more are a flood, which may not keep the caller busy
 MAX_TIMEOUT = 3600  # seconds; nobody waits longer for a nameserver
 MAX_MESSAGE = 65535  # octets; the length field of DNS over TCP (RFC 1035 section 4.2.2)
+SILENT_SECONDS = 300  # how long a silent nameserver is asked last; RFC 2308 section 7.2: five minutes at most
 
 MAX_POINTERS = 127  # in one name: as many as it can have labels (RFC 1035 section 3.1); honest ones have one or two
 _MAX_NAME = 255  # octets of a name on the wire (RFC 1035 section 3.1)
@@ -160,7 +164,8 @@ class _Stub:
     """What the synchronous and the asyncio resolver share: everything but the sockets.
 
     Attributes:
-        nameservers: validating recursive nameservers, in the order in which they are asked. All must validate.
+        nameservers: validating recursive nameservers, in the order in which they are asked, but for those that kept
+            silent of late, which come last. All must validate.
         timeout: seconds that one nameserver has for one attempt.
         attempts: how often a nameserver that keeps silent is asked.
         trust_ad: whether the AD bit is believed; None believes it where every nameserver is a loopback address.
@@ -174,6 +179,8 @@ class _Stub:
     timeout: float = 5.0
     attempts: int = 2
     trust_ad: bool | None = None
+    # When each nameserver kept silent. Threads and event loops share it: each step is one operation of a dict.
+    _silent: dict[Nameserver, float] = field(factory=dict, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         if not self.nameservers:
@@ -216,10 +223,16 @@ class _Stub:
             return self.trust_ad
         return all(nameserver.loopback for nameserver in self.nameservers)
 
+    def _in_turn(self) -> tuple[Nameserver, ...]:
+        """The nameservers, those last that kept silent of late."""
+        now = time.monotonic()
+        # One unpickled on another system may lie in the future.
+        return tuple(sorted(self.nameservers, key=lambda each: 0 <= now - self._silent.get(each, inf) < SILENT_SECONDS))
+
     def _turns(self, question: Lookup) -> Generator[_Turn, _Reply, _Result]:
         """Yield whom to ask what, be sent what came of it, return the result of the lookup."""
         failures = []
-        waiting = self.nameservers
+        waiting = self._in_turn()
         for by_tcp in (*[False] * self.attempts, True):  # in the end over TCP: UDP may be filtered
             silent = []
             for nameserver in waiting:
@@ -229,6 +242,7 @@ class _Stub:
                     return LookupFailure(question, FailureKind.MALFORMED, f"the name can not be asked for: {error}")
                 result = yield from self._one_nameserver(_Turn(nameserver, query, by_tcp))
                 if isinstance(result, Answer):
+                    self._silent.pop(nameserver, None)
                     return result
                 failure = LookupFailure(question, result.kind, f"{nameserver}: {result.detail}")
                 if failure.kind in _FINAL:
@@ -236,6 +250,7 @@ class _Stub:
                 failures.append(failure)
                 if failure.kind in _SILENCE:
                     silent.append(nameserver)
+                    self._silent[nameserver] = time.monotonic()
             waiting = tuple(silent)
         return max(failures, key=lambda failure: failure.kind not in _SILENCE)  # an error says more than silence
 
@@ -260,7 +275,7 @@ class _Stub:
 
 
 class DnsResolver(_Stub):
-    """A resolver that blocks. Its values are immutable, so threads can share one."""
+    """A resolver that blocks. Threads can share one."""
 
     __slots__ = ()
 

@@ -27,16 +27,14 @@ import ssl
 import time
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from mailtlspolicy.adapters._cut import Watchdog
 from mailtlspolicy.adapters._own import is_own
 from mailtlspolicy.adapters._text import reason
 from mailtlspolicy.adapters.replies import EarlyError, ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.tls import client_context, name_of, presented_chain
-from mailtlspolicy.delivery.requiretls import KEYWORD
 from mailtlspolicy.delivery.session import (
-    DATA_WANTED,
     READY_FOR_TLS,
     Close,
     Connect,
@@ -49,6 +47,14 @@ from mailtlspolicy.delivery.session import (
     Transmit,
     Transmitted,
     Trouble,
+)
+from mailtlspolicy.delivery.transaction import (
+    Command,
+    EndOfData,
+    Octets,
+    Progress,
+    next_action,
+    transaction,
 )
 from mailtlspolicy.names import canonical, canonical_address
 
@@ -65,11 +71,8 @@ CONNECT_SECONDS = 30.0  # how long a connection may take to come about; RFC 5321
 QUIT_SECONDS = 2.0  # how long the reply to QUIT is waited for: nothing depends on it
 EARLY_SECONDS = 2.0  # how long the rest of a reply is waited for that has begun before it was asked for
 READ_OCTETS = 4096  # at once
-BLOCK_OCTETS = 65_536  # of content, for which the time limit of a step holds (RFC 5321 section 4.5.3.2.5)
 
 REFUSAL = 400  # and above: the code of a reply that refuses (RFC 5321 section 4.2.1)
-
-END_OF_DATA = b".\r\n"  # the CRLF before it ends the last line (RFC 5321 section 4.1.1.4)
 
 
 def address_literal(address: str) -> str:
@@ -198,108 +201,25 @@ def secured(tls: ssl.SSLSocket | ssl.SSLObject) -> Secured:
     return Secured(presented_chain(tls), tls.version() or "", cipher[0] if cipher else "")
 
 
-def _blocks(content: bytes) -> Iterator[bytes]:
-    """A message in pieces, none of which parts a CRLF."""
-    at = 0
-    while at < len(content):
-        end = at + BLOCK_OCTETS
-        if content[end - 1 : end + 1] == b"\r\n":
-            end += 1
-        yield content[at:end]
-        at = end
+def note_failure(progress: Progress, error: Exception) -> None:
+    """Note what ended the connection.
 
-
-def measures(content: bytes) -> Iterator[tuple[int, bool]]:
-    """The size of a message as it is sent, and whether it is ASCII: of more and more of it, at last of all.
-
-    The dots that are added do not count (RFC 1870 section 3).
+    A server that says good-bye behind its last reply has answered all the same: "550 no such user", and then "421
+    too many errors" (RFC 5321 section 3.8). So has one that refuses the message before its end.
     """
-    size, is_ascii = 0 if content.endswith((b"\r", b"\n")) else 2, True
-    for block in _blocks(content):
-        size += len(block) + block.count(b"\r") + block.count(b"\n") - 2 * block.count(b"\r\n")
-        is_ascii = is_ascii and block.isascii()
-        yield size, is_ascii
-    if not content:
-        yield size, is_ascii
-
-
-def blocks_of(content: bytes) -> Iterator[bytes]:
-    """A message as it is sent, in pieces.
-
-    Every line, the last one too, ends in CRLF (RFC 5321 section 2.3.8), and one that begins with a dot is given another
-    (section 4.5.2).
-    """
-    begins_line = True
-    for block in _blocks(content):
-        lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")
-        yield b"." + lines if begins_line and lines.startswith(b".") else lines
-        begins_line = lines.endswith(b"\n")
-    if not content or not begins_line:
-        yield b"\r\n"
-
-
-def mail_argument(effect: Transmit, keywords: tuple[str, ...], size: int, *, is_ascii: bool) -> str:
-    """The reverse-path, and the parameters that a server wants to know (RFC 5321 section 4.1.1.2)."""
-    words = [f"FROM:<{effect.message.sender}>"]
-    if "SIZE" in keywords:
-        words.append(f"SIZE={size}")
-    if "8BITMIME" in keywords and not is_ascii:
-        words.append("BODY=8BITMIME")  # RFC 6152 section 2
-    if effect.requiretls:
-        words.append(KEYWORD)
-    return " ".join(words)
-
-
-def rcpt_argument(recipient: str) -> str:
-    """A forward-path (RFC 5321 section 4.1.1.3)."""
-    return f"TO:<{recipient}>"
-
-
-@define
-class Progress:
-    """How far a transaction has come; the same as a `Transmitted`, as it grows.
-
-    `asked` is for how many recipients there was a RCPT.
-    """
-
-    mail: Reply | None = None
-    asked: int = 0
-    recipients: list[Reply] = field(factory=list)
-    data: Reply | None = None
-    end: Reply | None = None
-    failure: SessionFailure | None = None
-    committed: bool = False
-
-    def fail(self, error: Exception) -> None:
-        """Note what ended the connection.
-
-        A server that says good-bye behind its last reply has answered all the same: "550 no such user", and then "421
-        too many errors" (RFC 5321 section 3.8). So has one that refuses the message before its end.
-        """
-        self.failure = lost(error)
-        if isinstance(error, EarlyError) and error.reply.code >= REFUSAL:
-            self.end = error.reply
-        if not isinstance(error, SurplusError):
-            return
-        if self.mail is None:
-            self.mail = error.reply
-        elif len(self.recipients) < self.asked:
-            self.recipients.append(error.reply)
-        elif self.data is None:
-            self.data = error.reply
-        else:
-            self.end = error.reply
-
-    def transmitted(self) -> Transmitted:
-        """What has come of it."""
-        return Transmitted(
-            mail=self.mail,
-            recipients=tuple(self.recipients),
-            data=self.data,
-            end=self.end,
-            failure=self.failure,
-            committed=self.committed and self.end is None,
-        )
+    progress.failure = lost(error)
+    if isinstance(error, EarlyError) and error.reply.code >= REFUSAL:
+        progress.end = error.reply
+    if not isinstance(error, SurplusError):
+        return
+    if progress.mail is None:
+        progress.mail = error.reply
+    elif len(progress.recipients) < progress.asked:
+        progress.recipients.append(error.reply)
+    elif progress.data is None:
+        progress.data = error.reply
+    else:
+        progress.end = error.reply
 
 
 def lost(error: Exception, kind: Trouble = Trouble.LOST) -> SessionFailure:
@@ -398,34 +318,22 @@ class SmtpConnector(SmtpClient):
             try:
                 self._transact(session, effect, progress)
             except (OSError, ReplyError) as error:
-                progress.fail(error)
+                note_failure(progress, error)
         return progress.transmitted()
 
     def _transact(self, session: _Session, effect: Transmit, progress: Progress) -> None:
         end = time.monotonic() + self.transmit_timeout
-
-        def seconds() -> float:
-            return min(self.timeout, end - time.monotonic())
-
-        content = effect.message.content
-        *_, (size, is_ascii) = measures(content)
-        argument = mail_argument(effect, session.keywords, size, is_ascii=is_ascii)
-        progress.mail = session.say("MAIL", argument, seconds())
-        if not progress.mail.success:
-            return
-        for recipient in effect.recipients:
-            progress.asked += 1
-            progress.recipients.append(session.say("RCPT", rcpt_argument(recipient), seconds()))
-        if not any(reply.success for reply in progress.recipients):
-            return
-        progress.data = session.say("DATA", "", seconds())
-        if progress.data.code != DATA_WANTED:
-            return
-        for block in blocks_of(content):
-            session.put(block, seconds())
-        session.put(END_OF_DATA, seconds())
-        progress.committed = True
-        progress.end = session.hear(self.data_timeout)
+        transacting = transaction(effect, session.keywords, progress)
+        reply = None
+        while (action := next_action(transacting, reply)) is not None:
+            seconds = min(self.timeout, end - time.monotonic())
+            reply = None
+            if isinstance(action, Command):
+                reply = session.say(action.verb, action.argument, seconds)
+            elif isinstance(action, Octets):
+                session.put(action.octets, seconds)
+            elif isinstance(action, EndOfData):
+                reply = session.hear(self.data_timeout)
 
     def close(self, effect: Close) -> None:
         """End the connection; without QUIT if it has ended, or is of no use, already."""

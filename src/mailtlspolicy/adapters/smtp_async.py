@@ -21,23 +21,26 @@ from aiosmtplib.protocol import SMTPProtocol
 from mailtlspolicy.adapters.replies import MAX_REPLY, EarlyError, ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.smtp import (
     EARLY_SECONDS,
-    END_OF_DATA,
     READ_OCTETS,
     REFUSAL,
-    Progress,
     SmtpClient,
     announces_nothing,
-    blocks_of,
     endpoint,
     lost,
-    mail_argument,
-    measures,
-    rcpt_argument,
+    note_failure,
     secured,
     source,
     unheard,
 )
-from mailtlspolicy.delivery.session import DATA_WANTED, READY_FOR_TLS, Connected, Secured, Trouble
+from mailtlspolicy.delivery.session import READY_FOR_TLS, Connected, Secured, Trouble
+from mailtlspolicy.delivery.transaction import (
+    Command,
+    EndOfData,
+    Octets,
+    Progress,
+    next_action,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,37 +125,25 @@ class AsyncSmtpConnector(SmtpClient):
             try:
                 await self._transact(session, effect, progress)
             except _FAILURES as error:
-                progress.fail(error)
+                note_failure(progress, error)
         return progress.transmitted()
 
     async def _transact(self, session: _Session, effect: Transmit, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.transmit_timeout
-
-        def seconds() -> float:
-            return min(self.timeout, end - loop.time())
-
-        content = effect.message.content
-        size, is_ascii = 0, True
-        for size, is_ascii in measures(content):  # noqa: B007
-            await asyncio.sleep(0)  # others have their turn between two blocks
-        argument = mail_argument(effect, session.keywords, size, is_ascii=is_ascii)
-        progress.mail = await session.say("MAIL", argument, seconds())
-        if not progress.mail.success:
-            return
-        for recipient in effect.recipients:
-            progress.asked += 1
-            progress.recipients.append(await session.say("RCPT", rcpt_argument(recipient), seconds()))
-        if not any(reply.success for reply in progress.recipients):
-            return
-        progress.data = await session.say("DATA", "", seconds())
-        if progress.data.code != DATA_WANTED:
-            return
-        for block in blocks_of(content):
-            await session.put(block, seconds())
-        await session.put(END_OF_DATA, seconds())
-        progress.committed = True
-        progress.end = await session.hear(self.data_timeout)
+        transacting = transaction(effect, session.keywords, progress)
+        reply = None
+        while (action := next_action(transacting, reply)) is not None:
+            seconds = min(self.timeout, end - loop.time())
+            reply = None
+            if isinstance(action, Command):
+                reply = await session.say(action.verb, action.argument, seconds)
+            elif isinstance(action, Octets):
+                await session.put(action.octets, seconds)
+            elif isinstance(action, EndOfData):
+                reply = await session.hear(self.data_timeout)
+            else:
+                await asyncio.sleep(0)
 
     async def close(self, effect: Close) -> None:
         """End the connection; without QUIT if it has ended, or is of no use, already."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from attrs import Attribute, evolve, field, frozen
+from attrs import Attribute, Factory, evolve, field, frozen
 
 from mailtlspolicy._validators import instance_of
 from mailtlspolicy.plan.mx import Kind, NextHop
@@ -69,11 +69,9 @@ class Message:
     content: bytes = field(validator=instance_of(bytes), repr=False)
     requiretls: bool = field(default=False, validator=instance_of(bool), kw_only=True)
     tls_report: bool = field(default=False, validator=instance_of(bool), kw_only=True)
-    tls_optional: bool = field(validator=instance_of(bool), kw_only=True)
-
-    @tls_optional.default
-    def _is_report(self) -> bool:
-        return self.tls_report
+    tls_optional: bool = field(
+        default=Factory(lambda self: self.tls_report, takes_self=True), validator=instance_of(bool), kw_only=True
+    )
 
     @sender.validator
     def _check_sender(self, _: Attribute[str], value: str) -> None:

@@ -11,7 +11,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from attrs import Attribute, evolve, field, frozen
+from attrs import Attribute, Factory, evolve, field, frozen
 from attrs.validators import optional
 
 from mailtlspolicy import dane, pkix
@@ -180,15 +180,11 @@ class HostPlan(Host):
     """
 
     level: TlsLevel = field(converter=TlsLevel)
-    requires: tuple[Duty, ...] = field()
+    requires: tuple[Duty, ...] = field(default=Factory(lambda self: DUTIES[self.level], takes_self=True))
     observe: Observe | None = None
     requiretls: bool = field(default=False, validator=instance_of(bool))
 
     skip: ClassVar[None] = None
-
-    @requires.default
-    def _duties_of_level(self) -> tuple[Duty, ...]:
-        return DUTIES[self.level]
 
     @requires.validator
     def _check_requires(self, _: Attribute[tuple[Duty, ...]], value: tuple[Duty, ...]) -> None:

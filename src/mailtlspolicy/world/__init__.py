@@ -1,5 +1,6 @@
 """A whole internet in one file: zones, servers, policy hosts and cached policies, for tests and for trying things out.
 
-`world` reads it and answers with it what a resolver, a fetcher, a store and a connector would; `recording` writes one
-while a real run is under way. `tour.json` is the world that is built in.
+`world` reads it and makes the engine over it: begin there. What answers is in `zones` (the resolver), `servers` (the
+connector) and `policy_hosts` (the fetcher, and what the store holds at first); none of them knows of the others.
+`recording` writes a world while a real run is under way. `tour.json` is the one that is built in.
 """

@@ -37,7 +37,7 @@ _POLICY_HOSTS = {
 
 
 @define
-class _Session:
+class _RecordedSession:
     """A session, and what is written down of its server."""
 
     inner: Any
@@ -116,7 +116,7 @@ class Recorder:
         if isinstance(shown, Connected):
             if shown.greeting.code != 220:
                 seen["greeting"] = str(shown.greeting)
-            return evolve(shown, session=_Session(shown.session, seen))
+            return evolve(shown, session=_RecordedSession(shown.session, seen))
         if shown.kind is Trouble.UNREACHABLE:
             seen["connect"] = "timeout" if shown.detail == "timed out" else "refused"
         else:
@@ -125,7 +125,7 @@ class Recorder:
 
     def ehlo(self, effect: Ehlo) -> Reply | SessionFailure:
         """As the connector's."""
-        session: _Session = effect.session
+        session: _RecordedSession = effect.session
         shown = self._connections.ehlo(evolve(effect, session=session.inner))
         phase = session.seen.setdefault("tls", {}) if session.in_tls else session.seen
         if isinstance(shown, SessionFailure):  # silence too is an end in a world
@@ -140,7 +140,7 @@ class Recorder:
 
     def start_tls(self, effect: StartTls) -> Secured | Reply | SessionFailure:
         """As the connector's."""
-        session: _Session = effect.session
+        session: _RecordedSession = effect.session
         shown = self._connections.start_tls(evolve(effect, session=session.inner))
         if isinstance(shown, Secured):
             session.in_tls = True
