@@ -23,8 +23,8 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from mailtlspolicy import Config, HostPlan, NextHop, World
+from mailtlspolicy.plan.decide import LEVELS
 from mailtlspolicy.plan.hosts import SkipReason, TlsaOutcome
-from mailtlspolicy.plan.search import LEVELS
 from mailtlspolicy.plan.values import Skip
 from mailtlspolicy.sts import Entry, Policy, StsFailure, parse_policy
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure

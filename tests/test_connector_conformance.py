@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve, frozen
 
-from mailtlspolicy.adapters import smtp
 from mailtlspolicy.adapters.replies import ReplyError, ReplyParser, SurplusError
 from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
+from mailtlspolicy.delivery import transaction
 from mailtlspolicy.delivery.session import (
     Connected,
     Ehlo,
@@ -42,7 +42,7 @@ def static(server: Mapping[str, Any], octets: Mapping[str, bytes] | None = None)
 
 
 def limits(name: str) -> dict[str, float]:
-    return dict.fromkeys(["timeout", "data_timeout"], 1.5 if name == "silence_is_a_value" else PATIENCE)
+    return dict.fromkeys(["timeout", "data_timeout"], 3.0 if name == "silence_is_a_value" else PATIENCE)
 
 
 @contextmanager
@@ -313,10 +313,10 @@ def content(change: Callable[[bytes], bytes]) -> tuple[str, Callable[[Any, Any],
 
 
 def keeps_bare_cr(inner: SmtpConnector, effect: Transmit) -> Any:
-    usual = smtp.blocks_of
+    usual = transaction.blocks_of
     marked = evolve(effect, message=evolve(effect.message, content=effect.message.content.replace(b"a\rb", b"a\0b")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(smtp, "blocks_of", lambda octets: [block.replace(b"\0", b"\r") for block in usual(octets)])
+        patch.setattr(transaction, "blocks_of", lambda octets: [block.replace(b"\0", b"\r") for block in usual(octets)])
         return inner.transmit(marked)
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from mailtlspolicy.delivery.session import DATA_WANTED, READY_FOR_TLS, Reply, SessionFailure
 from mailtlspolicy.testing._certificates import certificates
 from mailtlspolicy.testing.connectors import Heard, Served
-from mailtlspolicy.world.world import StaticServer
+from mailtlspolicy.world.servers import StaticServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mailtlspolicy.engine import Connector
     from mailtlspolicy.testing.nameserver import Nameserver
-    from mailtlspolicy.world.world import Phase
+    from mailtlspolicy.world.servers import Phase
 
 _HOST = "127.0.0.1"
 _PATIENCE = 60.0  # seconds that a server waits for a client: longer than any has to, on a busy machine too

@@ -35,10 +35,10 @@ from attrs import frozen
 
 from mailtlspolicy.dns.effects import FailureKind, Mx
 from mailtlspolicy.tlsa import Tlsa
-from mailtlspolicy.world.world import DEFAULT_TTL, RRset, ZoneSecurity
+from mailtlspolicy.world.zones import DEFAULT_TTL, RRset, ZoneSecurity
 
 if TYPE_CHECKING:
-    from mailtlspolicy.world.world import StaticResolver, Zone
+    from mailtlspolicy.world.zones import StaticResolver, Zone
 
 _WITHOUT_EDNS = 512  # octets of a datagram (RFC 1035 section 4.2.1)
 _SOA_MINIMUM = 86_400  # seconds: more than the TTL that the record is sent with, as from a cache
