@@ -373,7 +373,7 @@ MEASURED = {
     "MTA-STS record": "adapters.dns.MAX_MESSAGE",
     "TLSRPT record": "adapters.dns.MAX_MESSAGE tlsrpt.record.MAX_DESTINATIONS",
     "MTA-STS policy": "config.max_policy_octets",
-    "entry of a store": "stores.MAX_ENTRY_OCTETS",
+    "entry of a store": "sts.stores.MAX_ENTRY_OCTETS",
     "chain": "config.max_chain_octets config.max_chain_certificates config.max_signatures config.max_tlsa_records "
     "config.max_name_constraint_checks",
     "SMTP reply": "adapters.replies.* adapters.smtp_async.MAX_UNREAD",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mailtlspolicy.engine import Connector
-    from mailtlspolicy.testing.nameserver import Nameserver
+    from mailtlspolicy.testing.nameserver import StaticNameserver
     from mailtlspolicy.world.servers import Phase
 
 _HOST = "127.0.0.1"
@@ -48,7 +48,7 @@ class LoopbackNameserver:
         address: where it listens, as "127.0.0.1:49152".
     """
 
-    def __init__(self, nameserver: Nameserver) -> None:
+    def __init__(self, nameserver: StaticNameserver) -> None:
         self._nameserver = nameserver
         self._udp, self._tcp = _both_sockets()
         self._at: tuple[str, int] = self._udp.getsockname()

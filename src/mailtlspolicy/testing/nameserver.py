@@ -1,7 +1,7 @@
 """A nameserver as a function from octets to octets: it answers from the zones of a world, as if it had validated them.
 
 A stub resolver asks a nameserver. `loopback.LoopbackNameserver` puts this one on sockets; in a simulation, or an event
-loop of your own, each datagram goes into `Nameserver.reply` and what comes out is sent back. None is for silence.
+loop of your own, each datagram goes into `StaticNameserver.reply` and what comes out is sent back. None is for silence.
 
 - It recurses, and says by the AD bit that all of the response was validated, where it was and the query wanted to know
   (RFC 6840 section 5.7). Bogus data is SERVFAIL with an extended error, or the data where checking is disabled.
@@ -12,7 +12,7 @@ loop of your own, each datagram goes into `Nameserver.reply` and what comes out 
 
 >>> import dns.message
 >>> from mailtlspolicy.world.world import World
->>> nameserver = Nameserver(World.from_json({"zones": {"a.test": {"records": ["@ MX 10 mx"]}}}).resolver)
+>>> nameserver = StaticNameserver(World.from_json({"zones": {"a.test": {"records": ["@ MX 10 mx"]}}}).resolver)
 >>> reply = nameserver.reply(dns.message.make_query("a.test", "MX").to_wire())
 >>> [str(rrset) for rrset in dns.message.from_wire(reply).answer]
 ['a.test. 3600 IN MX 10 mx.a.test.']
@@ -58,7 +58,7 @@ _IN, _OPT = 1, dns.rdatatype.OPT
 
 
 @frozen
-class Nameserver:
+class StaticNameserver:
     """The nameserver.
 
     Attributes:

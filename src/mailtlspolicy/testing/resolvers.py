@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.testing._expect import expect, require
-from mailtlspolicy.testing.nameserver import Nameserver
+from mailtlspolicy.testing.nameserver import StaticNameserver
 from mailtlspolicy.tlsa import Tlsa
 from mailtlspolicy.world.world import World
 
@@ -107,9 +107,9 @@ WORLD: Mapping[str, Any] = {
 """The DNS that a resolver under test has to have, in the world format."""
 
 
-def nameserver() -> Nameserver:
+def nameserver() -> StaticNameserver:
     """A validating nameserver, from octets to octets, which answers from `WORLD`."""
-    return Nameserver(World.from_json(WORLD).resolver, frozenset({"alone.secure.test"}))
+    return StaticNameserver(World.from_json(WORLD).resolver, frozenset({"alone.secure.test"}))
 
 
 def _ask(resolver: Resolver, name: str, rdtype: str) -> Answer | LookupFailure:
