@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from attrs import evolve, frozen
@@ -13,6 +13,7 @@ from mailtlspolicy.adapters.smtp import SmtpConnector
 from mailtlspolicy.adapters.smtp_async import AsyncSmtpConnector
 from mailtlspolicy.delivery import transaction
 from mailtlspolicy.delivery.session import (
+    Connect,
     Connected,
     Ehlo,
     Reply,
@@ -304,6 +305,28 @@ def remembers_keywords(inner: SmtpConnector, effect: Ehlo) -> Any:
     return reply
 
 
+class OneForAll:
+    """A session that stands for the last connection that was made."""
+
+    last: ClassVar[Any] = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.last, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.last, name, value)
+
+
+def keeps_one_session(inner: SmtpConnector, effect: Connect) -> Any:
+    result = inner.connect(effect)
+    if not isinstance(result, Connected):
+        return result
+    if OneForAll.last is not None:
+        OneForAll.last.close()
+    OneForAll.last = result.session
+    return Connected(OneForAll(), result.greeting, result.source)
+
+
 def hangs_up(_: SmtpConnector, effect: Any) -> None:
     effect.session.close()
 
@@ -360,6 +383,7 @@ BROKEN_OCTETS: list[tuple[str, tuple[str, Callable[[Any, Any], Any]]]] = [
     ("lines_that_begin_with_a_dot_are_given_another", content(lambda it: it.replace(b"\r\n.", b"\r\n"))),
     ("lines_end_in_crlf", ("transmit", keeps_bare_cr)),
     ("a_whole_dialogue_ends_with_quit", ("close", hangs_up)),
+    ("sessions_are_kept_apart", ("connect", keeps_one_session)),
     ("silence_is_a_value", results("ehlo", failure(LOST), as_failure(Trouble.LOCAL))),
     ("silence_is_a_value", results("transmit", lambda it: it.committed, lambda it: evolve(it, committed=False))),
 ]

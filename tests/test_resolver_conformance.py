@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from mailtlspolicy.adapters.dns import AsyncDnsResolver, DnsResolver
 from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
 from mailtlspolicy.testing.event_loop import EventLoopThread
 from mailtlspolicy.testing.loopback import LoopbackNameserver
-from mailtlspolicy.testing.resolvers import DISTRUST_CHECKS, RESOLVER_CHECKS, SEARCH, WORLD, nameserver
+from mailtlspolicy.testing.resolvers import DISTRUST_CHECKS, RESOLVER_CHECKS, SEARCH, SHARED_CHECKS, WORLD, nameserver
 from mailtlspolicy.world.world import World
 
 if TYPE_CHECKING:
@@ -64,6 +65,15 @@ def test_a_resolver_that_may_not_believe_conforms(
     check: Callable[[Resolver], None], kind: Any, server: LoopbackNameserver
 ) -> None:
     with kind(server.address, timeout=PATIENCE, trust_ad=False) as resolver:
+        check(resolver)
+
+
+@pytest.mark.parametrize("kind", [static, blocking, asynchronous])
+@pytest.mark.parametrize("check", SHARED_CHECKS)
+def test_a_resolver_that_is_shared_conforms(
+    check: Callable[[Resolver], None], kind: Any, server: LoopbackNameserver
+) -> None:
+    with kind(server.address, timeout=PATIENCE) as resolver:
         check(resolver)
 
 
@@ -258,6 +268,20 @@ def test_a_resolver_that_believes_what_it_may_not_is_found(field: str) -> None:
     assert failing(DISTRUST_CHECKS, Broken(lambda result: spoil(humble(result)))) == [
         "what_is_not_believed_is_not_secure"
     ]
+
+
+class Mixing:
+    """Takes the question that came last."""
+
+    def lookup(self, question: Lookup) -> Any:
+        self.question = question
+        time.sleep(0.01)
+        return STATIC.lookup(self.question)
+
+
+def test_a_resolver_that_mixes_up_questions_is_found() -> None:
+    assert failing(RESOLVER_CHECKS, Mixing()) == []
+    assert failing(SHARED_CHECKS, Mixing()) == ["lookups_side_by_side_are_kept_apart"]
 
 
 def test_no_check_is_without_a_resolver_that_fails_it() -> None:

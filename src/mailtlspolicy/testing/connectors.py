@@ -100,7 +100,7 @@ class Serve(Protocol):
     """Makes a server behave as described."""
 
     def __call__(self, server: Mapping[str, Any], octets: Mapping[str, bytes] = ..., /) -> Served:
-        """Start it; what ran before may end.
+        """Start it; it runs until the check is over.
 
         Args:
             server: its description, as in the world format.
@@ -518,6 +518,21 @@ def a_whole_dialogue_ends_with_quit(serve: Serve) -> None:
         expect(served.heard().verbs[-1:], ["QUIT"], "the last command that the server heard")
 
 
+def sessions_are_kept_apart(serve: Serve) -> None:
+    """`session` is all that tells one from another: a connector has several at a time, as many as there are hosts."""
+    first, second = serve({"extensions": ["FIRST"]}), serve(_with_tls(extensions=["SECOND"]))
+    with _talk(first) as one, _talk(second) as other:
+        for dialogue, keyword in ((one, "FIRST"), (other, "SECOND")):
+            require(keyword in _reply(dialogue.ehlo(), "the reply to EHLO").keywords, f"{keyword} is not announced")
+        require(isinstance(other.start_tls(), Secured), "STARTTLS in one of two sessions")
+        done = one.transmit()
+        expect(
+            _codes(done), (250, [250, 250, 250], 354, 250), "the codes of a transaction in the other of two sessions"
+        )
+    expect("MAIL" in first.heard().verbs, True, "whether the server of this session heard MAIL")
+    expect("MAIL" in second.heard().verbs, False, "whether the server of the other session heard MAIL")
+
+
 def silence_is_a_value(serve: Serve) -> None:
     """After a time (RFC 5321 section 4.5.3.2). Behind the final dot the server may have the message."""
     with _talk(serve({}, {"EHLO": b""})) as dialogue:
@@ -579,6 +594,7 @@ OCTET_CHECKS: tuple[Callable[[Serve], None], ...] = (
     lines_that_begin_with_a_dot_are_given_another,
     lines_end_in_crlf,
     a_whole_dialogue_ends_with_quit,
+    sessions_are_kept_apart,
     silence_is_a_value,
 )
 """The checks of a connector on sockets, beside the others."""

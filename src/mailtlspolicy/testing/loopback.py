@@ -116,22 +116,17 @@ def _both_sockets() -> tuple[socket.socket, socket.socket]:
 
 
 class LoopbackServers:
-    """Mail servers for a connector, as long as the `with` statement lasts: one at a time; a `connectors.Serve`."""
+    """Mail servers for a connector, as long as the `with` statement lasts; a `connectors.Serve`."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._server: _MailServer | None = None
+        self._servers: list[_MailServer] = []
 
     def __call__(self, server: Mapping[str, Any], octets: Mapping[str, bytes] | None = None, /) -> Served:
-        """Start a server; the one before ends."""
-        self._stop()
-        self._server = started = _MailServer(server, octets or {})
+        """Start a server."""
+        started = _MailServer(server, octets or {})
+        self._servers.append(started)
         return Served(self._connector, _HOST, started.port, started.wait)
-
-    def _stop(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-        self._server = None
 
     def __enter__(self) -> LoopbackServers:
         return self
@@ -139,7 +134,9 @@ class LoopbackServers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop()
+        for server in self._servers:
+            server.stop()
+        self._servers.clear()
 
 
 class _MailServer:

@@ -17,11 +17,13 @@ of it before; it should wait no longer than a second. A search list that it migh
 
 With pytest: `@pytest.mark.parametrize("check", RESOLVER_CHECKS)`. An `AsyncResolver` is checked through an
 `event_loop.EventLoopThread`, which makes it look like a synchronous one. Where a resolver takes somebody else's word
-that data is secure, it is also made so that it may not, and that one goes through `DISTRUST_CHECKS`.
+that data is secure, it is also made so that it may not, and that one goes through `DISTRUST_CHECKS`. One for asyncio,
+and one that threads are to share, goes through `SHARED_CHECKS` too.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from mailtlspolicy.dns.effects import Answer, FailureKind, Lookup, LookupFailure, Mx, RecordType
@@ -436,6 +438,22 @@ def what_is_not_believed_is_not_secure(resolver: Resolver) -> None:
         require(not answer.believed, f"{name} {rdtype}: believed is True of a resolver that is not to be believed")
 
 
+# Of a resolver that is asked several questions at a time
+
+
+def lookups_side_by_side_are_kept_apart(resolver: Resolver) -> None:
+    """An asynchronous engine asks about all hosts at once, and threads may share a resolver."""
+    wanted = {"mx_2": "192.0.2.3", "alias": "192.0.2.4", "brief": "192.0.2.7", "under_score": "192.0.2.10"}
+    names = [f"{name}.secure.test" for name in wanted] * 8
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        for name, result in zip(names, pool.map(lambda name: _ask(resolver, name, "A"), names), strict=True):
+            expect(result.question, Lookup(name, RecordType.A), "the question in the result, of several at a time")
+            records = result.records if isinstance(result, Answer) else result
+            expect(
+                records, (wanted[name.partition(".")[0]],), f"{name} A: the addresses, of several questions at a time"
+            )
+
+
 RESOLVER_CHECKS: tuple[Callable[[Resolver], None], ...] = (
     the_question_comes_back,
     records_have_their_form,
@@ -470,3 +488,6 @@ RESOLVER_CHECKS: tuple[Callable[[Resolver], None], ...] = (
 
 DISTRUST_CHECKS: tuple[Callable[[Resolver], None], ...] = (what_is_not_believed_is_not_secure,)
 """The checks of a resolver that is not to be believed."""
+
+SHARED_CHECKS: tuple[Callable[[Resolver], None], ...] = (lookups_side_by_side_are_kept_apart,)
+"""The checks of a resolver for asyncio, and of one that threads share."""
