@@ -43,6 +43,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"socket\.AddressFamily|os\.PathLike|(redis\.asyncio\.)?Redis"),
     (r"py:.*", r"(mailtlspolicy\.effects\.)?_?[RTU]|_Wanted|_Told"),  # type variables
     (r"py:class", r"Certificate|OpenStore|Action"),  # internal
+    (r"py:class", r"Callable\[\[\]"),  # what is made of Callable[[], ...]
 ]
 
 

@@ -82,7 +82,12 @@ def test_every_layer_stands_for_modules_that_exist() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["mailtlspolicy", "mailtlspolicy.world.recording", "mailtlspolicy.dns.doctor", "mailtlspolicy.testing.vectors"],
+    [
+        "mailtlspolicy",
+        "mailtlspolicy.world.recording",
+        "mailtlspolicy.dns.doctor",
+        *(f"mailtlspolicy.testing.{name}" for name in ("vectors", "resolvers", "connectors", "stores", "event_loop")),
+    ],
 )
 def test_importing_the_library_loads_nothing_that_does_io(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(sys.modules))"

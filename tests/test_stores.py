@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +41,8 @@ from mailtlspolicy.sts.stores import (
     decode_entry,
     encode_entry,
 )
-from mailtlspolicy.testing.conformance import STORE_CHECKS, EventLoopThread, OpenStore
+from mailtlspolicy.testing.event_loop import EventLoopThread
+from mailtlspolicy.testing.stores import STORE_CHECKS, OpenStore, what_is_written_is_seen_by_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,6 +160,29 @@ class Racing(MemoryStore):
         self._entries[domain] = dict(other.entries("").entries)[domain]
 
 
+class Guessing(MemoryStore):
+    """Has an entry for every domain."""
+
+    def load(self, domain: str) -> Entry | None:
+        return super().load(domain) or FAILED
+
+
+class Trimming(MemoryStore):
+    """Keeps no more of an entry than there was in the first version."""
+
+    def store(self, domain: str, entry: Entry) -> None:
+        super().store(domain, evolve(entry, unknown=()))
+
+
+class Small(MemoryStore):
+    """Takes only what fits into its column."""
+
+    def store(self, domain: str, entry: Entry) -> Any:
+        if entry.policy is not None and len(entry.policy.text) > 4096:
+            return StoreFailure("too long")
+        return super().store(domain, entry)
+
+
 class Failing(MemoryStore):
     """Can not list."""
 
@@ -165,23 +190,36 @@ class Failing(MemoryStore):
         return StoreFailure("no")
 
 
-@pytest.mark.parametrize(
-    ("broken", "name"),
-    [
-        (Forgetful, "a_store_merges"),
-        (Careless, "a_drop_removes_the_entry_given_alone"),
-        (Lowering, "domains_are_kept_apart"),
-        (Short, "a_walk_meets_every_entry"),
-        (Endless, "a_walk_meets_every_entry"),
-        (Failing, "a_walk_meets_every_entry"),
-        (Racing, "threads_lose_nothing"),
-    ],
-)
+BROKEN = [
+    (Guessing, "an_unknown_domain_has_no_entry"),
+    (Trimming, "an_entry_comes_back_whole"),
+    (Small, "a_large_policy_comes_back_whole"),
+    (Forgetful, "a_store_merges"),
+    (Careless, "a_drop_removes_the_entry_given_alone"),
+    (Lowering, "domains_are_kept_apart"),
+    (Short, "a_walk_meets_every_entry"),
+    (Endless, "a_walk_meets_every_entry"),
+    (Failing, "a_walk_meets_every_entry"),
+    (Racing, "threads_lose_nothing"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name"), BROKEN)
 def test_the_suite_finds_a_broken_store(broken: type[MemoryStore], name: str) -> None:
     store = broken()
     (check,) = (check for check in STORE_CHECKS if check.__name__ == name)
     with pytest.raises(AssertionError):
         check(lambda: store)
+
+
+def test_the_suite_finds_stores_that_do_not_share_their_data() -> None:
+    with pytest.raises(AssertionError):
+        what_is_written_is_seen_by_all(MemoryStore)
+
+
+def test_no_check_is_without_a_store_that_fails_it() -> None:
+    found = {name for _, name in BROKEN} | {what_is_written_is_seen_by_all.__name__}
+    assert {check.__name__ for check in STORE_CHECKS} == found
 
 
 # What a store keeps of an entry

@@ -26,7 +26,8 @@ from mailtlspolicy.sts.cache import Entry, StsFailure
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
 from mailtlspolicy.sts.stores import MAX_ENTRY_OCTETS, decode_entry, encode_entry, merge_octets
-from mailtlspolicy.testing.conformance import STORE_CHECKS, EventLoopThread, OpenStore
+from mailtlspolicy.testing.event_loop import EventLoopThread
+from mailtlspolicy.testing.stores import STORE_CHECKS, OpenStore
 from tests.lab.programs import program
 
 if TYPE_CHECKING:

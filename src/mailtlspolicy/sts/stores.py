@@ -1,6 +1,6 @@
 """Where policies are kept: the interface of a policy store, the form of an entry in it, and the store in memory.
 
-A store maps policy domains to entries. Its rules, which `mailtlspolicy.testing.conformance` checks of any store:
+A store maps policy domains to entries. Its rules, which `mailtlspolicy.testing.stores` checks of any store:
 
 - `store` writes `merge(what is there, entry)` as one step, also beside other threads and processes.
 - What `load` returns was stored whole. What can not be read is a `StoreFailure`, never None.

@@ -9,7 +9,7 @@ A check takes a function that opens the store anew over the same data, which is 
 ...     check(lambda: store)
 
 With pytest: `@pytest.mark.parametrize("check", STORE_CHECKS)`. An `AsyncPolicyStore` is checked through an
-`EventLoopThread`, which makes it look like a synchronous one.
+`event_loop.EventLoopThread`, which makes it look like a synchronous one.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve
 
 from mailtlspolicy.sts.cache import MAX_AHEAD, MAX_FAILED, Entry, FailedFetch, StsFailure, merge
 from mailtlspolicy.sts.effects import PolicyPage, StoreFailure
 from mailtlspolicy.sts.policy import Policy, parse_policy
+from mailtlspolicy.testing._expect import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
-    from mailtlspolicy.sts.stores import AsyncPolicyStore, PolicyStore
+    from mailtlspolicy.sts.stores import PolicyStore
 
-_T = TypeVar("_T")
 OpenStore: TypeAlias = "Callable[[], PolicyStore]"
 
 _START = datetime(2026, 1, 1, 12, 30, 15, 678901, tzinfo=timezone.utc)
@@ -103,22 +102,17 @@ _ENTRIES = (
 )
 
 
-def _expect(got: object, expected: object, what: str) -> None:
-    if got != expected:
-        raise AssertionError(f"{what}: {got!r:.500} in place of {expected!r:.500}")
-
-
 def _expect_stored(store: PolicyStore, domain: str, entry: Entry, what: str) -> None:
-    _expect(store.store(domain, entry), None, f"{what}: the result of store")
+    expect(store.store(domain, entry), None, f"{what}: the result of store")
 
 
 def _expect_loaded(store: PolicyStore, domain: str, entry: Entry | None, what: str) -> None:
     """Compare the text of the policy too, which equality leaves out."""
     got = store.load(domain)
-    _expect(got, entry, what)
+    expect(got, entry, what)
     if isinstance(got, Entry) and got.policy is not None and entry is not None and entry.policy is not None:
-        _expect(got.policy.text, entry.policy.text, f"{what}: the text of the policy")
-        _expect(got.policy.warnings, entry.policy.warnings, f"{what}: the warnings of the policy")
+        expect(got.policy.text, entry.policy.text, f"{what}: the text of the policy")
+        expect(got.policy.warnings, entry.policy.warnings, f"{what}: the warnings of the policy")
 
 
 def _pages(store: PolicyStore) -> Iterator[PolicyPage]:
@@ -127,7 +121,7 @@ def _pages(store: PolicyStore) -> Iterator[PolicyPage]:
         page = store.entries(cursor)
         if isinstance(page, StoreFailure):
             raise AssertionError(f"entries({cursor!r}): {page}")
-        _expect(page.failures, (), "unreadable entries where none were written")
+        expect(page.failures, (), "unreadable entries where none were written")
         yield page
         if page.cursor is None:
             return
@@ -142,9 +136,9 @@ def _all_of(store: PolicyStore) -> dict[str, Entry]:
 def an_unknown_domain_has_no_entry(open_store: OpenStore) -> None:
     """None is no failure, and what is not there can be dropped."""
     store = open_store()
-    _expect(store.load("a.test"), None, "load of an unknown domain")
-    _expect(store.drop("a.test", _FULL), None, "drop of an unknown domain")
-    _expect(_all_of(store), {}, "the entries of an empty store")
+    expect(store.load("a.test"), None, "load of an unknown domain")
+    expect(store.drop("a.test", _FULL), None, "drop of an unknown domain")
+    expect(_all_of(store), {}, "the entries of an empty store")
 
 
 def an_entry_comes_back_whole(open_store: OpenStore) -> None:
@@ -201,7 +195,7 @@ def a_store_merges(open_store: OpenStore) -> None:
         _expect_stored(open_store(), domain, second, what)
         _expect_loaded(store, domain, merge(first, second), what)
         loaded = store.load(domain)
-        _expect(loaded.policy if isinstance(loaded, Entry) else loaded, policy, what)
+        expect(loaded.policy if isinstance(loaded, Entry) else loaded, policy, what)
 
 
 def a_drop_removes_the_entry_given_alone(open_store: OpenStore) -> None:
@@ -220,9 +214,9 @@ def a_drop_removes_the_entry_given_alone(open_store: OpenStore) -> None:
     _expect_stored(store, "a.test", entry, "an entry")
     _expect_stored(store, "b.test", entry, "the same for another domain")
     for other in others:
-        _expect(store.drop("a.test", other), None, "drop of another entry")
+        expect(store.drop("a.test", other), None, "drop of another entry")
         _expect_loaded(store, "a.test", entry, "the entry after another was dropped")
-    _expect(open_store().drop("a.test", entry), None, "drop of the entry")
+    expect(open_store().drop("a.test", entry), None, "drop of the entry")
     _expect_loaded(store, "a.test", None, "the entry after its drop")
     _expect_loaded(store, "b.test", entry, "the entry of another domain")
     _expect_stored(store, "a.test", _FAILED, "an entry after a drop")
@@ -240,10 +234,10 @@ def domains_are_kept_apart(open_store: OpenStore) -> None:
         _expect_stored(store, domain, entry, repr(domain))
     for domain, entry in entries.items():
         _expect_loaded(store, domain, entry, repr(domain))
-    _expect(_all_of(store), entries, "all entries")
+    expect(_all_of(store), entries, "all entries")
     for domain, entry in entries.items():
-        _expect(store.drop(domain, entry), None, f"drop of {domain!r}")
-    _expect(_all_of(store), {}, "the entries after all were dropped")
+        expect(store.drop(domain, entry), None, f"drop of {domain!r}")
+    expect(_all_of(store), {}, "the entries after all were dropped")
 
 
 def a_walk_meets_every_entry(open_store: OpenStore) -> None:
@@ -252,27 +246,27 @@ def a_walk_meets_every_entry(open_store: OpenStore) -> None:
     entries = {f"d{number}.test": Entry.of(str(number), _ENFORCE, _START) for number in range(_MANY)}
     for domain, entry in entries.items():
         _expect_stored(store, domain, entry, domain)
-    _expect(_all_of(store), entries, "all entries")
+    expect(_all_of(store), entries, "all entries")
     passing, kept = list(entries.items())[::2], dict(list(entries.items())[1::2])
     met: dict[str, Entry] = {}
     for number, page in enumerate(_pages(open_store())):
         met.update(page.entries)
         for domain, entry in passing[100 * number : 100 * number + 100]:
-            _expect(store.drop(domain, entry), None, domain)
+            expect(store.drop(domain, entry), None, domain)
             _expect_stored(store, f"new-{domain}", entry, domain)
-    _expect({domain: met.get(domain) for domain in kept}, kept, "the entries that stayed during a walk")
-    _expect({domain for domain in met if not domain.startswith("new-")} - set(entries), set(), "what nobody stored")
+    expect({domain: met.get(domain) for domain in kept}, kept, "the entries that stayed during a walk")
+    expect({domain for domain in met if not domain.startswith("new-")} - set(entries), set(), "what nobody stored")
 
 
 def what_is_written_is_seen_by_all(open_store: OpenStore) -> None:
     """By a store opened before or after."""
     first, second = open_store(), open_store()
-    _expect(first.load("a.test"), None, "load of an unknown domain")
-    _expect(second.load("a.test"), None, "load of an unknown domain")
+    expect(first.load("a.test"), None, "load of an unknown domain")
+    expect(second.load("a.test"), None, "load of an unknown domain")
     _expect_stored(first, "a.test", _FULL, "an entry")
     _expect_loaded(second, "a.test", _FULL, "what another store wrote")
     _expect_loaded(open_store(), "a.test", _FULL, "what another store wrote, opened later")
-    _expect(second.drop("a.test", _FULL), None, "drop")
+    expect(second.drop("a.test", _FULL), None, "drop")
     _expect_loaded(first, "a.test", None, "what another store dropped")
 
 
@@ -292,7 +286,7 @@ def threads_lose_nothing(open_store: OpenStore) -> None:
             entry = Entry.of(str(thread), _ENFORCE, time)
             _expect_stored(store, "a.test", entry, f"thread {thread}")
             _expect_stored(store, f"{thread}.test", entry, f"thread {thread}")
-            _expect(store.drop("a.test", _FULL), None, f"thread {thread}")
+            expect(store.drop("a.test", _FULL), None, f"thread {thread}")
             loaded = store.load("a.test")
             if not isinstance(loaded, Entry) or loaded.fetched is None or loaded.fetched < time:
                 raise AssertionError(f"thread {thread} stored a fetch of {time} and then met {loaded!r:.500}")
@@ -318,53 +312,4 @@ STORE_CHECKS: tuple[Callable[[OpenStore], None], ...] = (
     what_is_written_is_seen_by_all,
     threads_lose_nothing,
 )
-
-
-class EventLoopThread:
-    """An event loop in a thread of its own, in which asynchronous stores are called from synchronous code."""
-
-    def __init__(self) -> None:
-        # Here and not above: importing the library loads no event loop.
-        import asyncio  # noqa: PLC0415
-
-        self._asyncio = asyncio
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="event loop of stores")
-
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine in the loop, from any thread, and wait for what it returns."""
-        return self._asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def synchronous(self, store: AsyncPolicyStore) -> PolicyStore:
-        """The same store, to be called without `await`."""
-        return _Synchronous(self, store)
-
-    def __enter__(self) -> EventLoopThread:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.run(self._loop.shutdown_asyncgens())
-        self.run(self._loop.shutdown_default_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-class _Synchronous:
-    def __init__(self, loop: EventLoopThread, store: AsyncPolicyStore) -> None:
-        self._loop, self._store = loop, store
-
-    def load(self, domain: str) -> Entry | StoreFailure | None:
-        return self._loop.run(self._store.load(domain))
-
-    def store(self, domain: str, entry: Entry) -> StoreFailure | None:
-        return self._loop.run(self._store.store(domain, entry))
-
-    def drop(self, domain: str, entry: Entry) -> StoreFailure | None:
-        return self._loop.run(self._store.drop(domain, entry))
-
-    def entries(self, cursor: str) -> PolicyPage | StoreFailure:
-        return self._loop.run(self._store.entries(cursor))
+"""The checks of a policy store."""
