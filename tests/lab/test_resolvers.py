@@ -347,7 +347,6 @@ def test_the_doctor_says_of_stubby_what_it_can_see(
     [
         # What is wrong with it shows at other names; `put_together` knows it by its address.
         ("yes", Validation.VALIDATING),
-        ("allow-downgrade", Validation.VALIDATING),
         ("no", Validation.NOT_VALIDATING),
     ],
 )
