@@ -56,7 +56,7 @@ class EndedError(Exception):
 
 def _wait(done: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait for something that a program is to do."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + 10 * SECONDS  # the reporter starts a process for each report
     while not done():
         if process.poll() is not None:
             raise EndedError(log.read_text("utf-8"))

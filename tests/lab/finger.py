@@ -16,7 +16,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SECONDS = 20
+_SECONDS = 120
 _LINE = re.compile(
     r"^posttls-finger: (Verified|Trusted|Untrusted|Anonymous) TLS connection established to ([^\[]+)\[", re.MULTILINE
 )

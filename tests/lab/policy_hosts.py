@@ -31,7 +31,7 @@ MAIL_ADDRESS = "127.3.0.2"
 PORT = 443
 _UPSTREAM_PORT = 8080  # of the server that never stops
 _MAX_OCTETS = 65_536  # of a policy (RFC 8461 section 3.3)
-_START_SECONDS = 10
+_START_SECONDS = 60
 
 _NGINX_CONF = """\
 daemon off;

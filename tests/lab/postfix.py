@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 3
 """Seconds for which a message has to be in the queue before Postfix does without TLS where it failed."""
-_SECONDS = 30
+_SECONDS = 120
 _USER = "postfix"
 _MAIL_USER = "nobody"  # whose the mail is that was taken
 

@@ -1,4 +1,4 @@
-"""The other resolvers that are commonly installed: recursive ones over the lab's root, and two forwarders over Unbound.
+"""The other resolvers that are commonly installed: recursive ones over the lab's root, and forwarders over Unbound.
 
 The recursive ones run as they are packaged. BIND and PowerDNS Recursor call bogus data SERVFAIL and no more; Knot
 Resolver says why now and then.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import subprocess
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.rcode
@@ -18,7 +19,6 @@ from tests.lab.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RESOLVERS = {"bind": "127.0.0.5", "knot": "127.0.0.6", "powerdns": "127.0.0.7"}
 
@@ -191,4 +191,74 @@ def stubby(
     command = ("stubby", "-l", "-C", str(conf))
     with (directory / "stubby.log").open("wb") as log, program(*command, stdout=log, stderr=subprocess.STDOUT):
         await_answer(FORWARDER, ".", "SOA", dns.rcode.NOERROR if genuine or falls_back else dns.rcode.SERVFAIL)
+        yield
+
+
+_RESOLVED_CONF = """\
+[Resolve]
+DNS={upstream}
+DNSSEC={dnssec}
+DNSStubListener=no
+DNSStubListenerExtra={address}
+LLMNR=no
+MulticastDNS=no
+"""
+# It reads and writes fixed places, and wants a user that its package makes: all that in mounts of its own. Any file of
+# negative anchors stands for those that it has by itself, of which `test` is one.
+_RESOLVED_SH = """\
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/resolved.conf.d /run/dnssec-trust-anchors.d
+cp {directory}/resolved.conf /run/systemd/resolved.conf.d/lab.conf
+cp {directory}/positive /run/dnssec-trust-anchors.d/lab.positive
+echo lab.invalid >/run/dnssec-trust-anchors.d/lab.negative
+mount --bind {directory}/passwd /etc/passwd
+mount --bind {directory}/group /etc/group
+exec systemd-resolved
+"""
+_RESOLVED_USER = {
+    "passwd": "systemd-resolve:x:64999:64999::/:/usr/sbin/nologin",
+    "group": "systemd-resolve:x:64999:",
+}
+
+
+@contextmanager
+def _way_out() -> Iterator[None]:
+    """An interface beside the loopback, without which systemd-resolved believes that there is no network."""
+    commands = (
+        "link add elsewhere type veth peer name nowhere",
+        "address add 198.18.0.1/32 dev elsewhere",
+        "link set nowhere up",
+        "link set elsewhere up",
+    )
+    for command in commands:
+        subprocess.run(["ip", *command.split()], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "link", "delete", "elsewhere"], check=True)
+
+
+@contextmanager
+def resolved(directory: Path, lab: Path, dnssec: str) -> Iterator[None]:
+    """Run systemd-resolved over Unbound, without a bus, for as long as the block takes.
+
+    Args:
+        directory: for its configuration and what it logs.
+        lab: the lab's, with the trust anchor of its root.
+        dnssec: its setting of that name.
+    """
+    conf = _RESOLVED_CONF.format(upstream=TACITURN_RESOLVER, dnssec=dnssec, address=FORWARDER)
+    (directory / "resolved.conf").write_text(conf)
+    (directory / "positive").write_text(f". IN DS {' '.join((lab / 'anchor').read_text('ascii').split()[4:])}\n")
+    for name, line in _RESOLVED_USER.items():
+        others = Path("/etc", name).read_text("utf-8").splitlines()
+        kept = [other for other in others if not other.startswith("systemd-resolve:")]
+        (directory / name).write_text("\n".join([*kept, line, ""]), "utf-8")
+    command = ("unshare", "--mount", "sh", "-c", _RESOLVED_SH.format(directory=directory))
+    with ExitStack() as stack:
+        stack.enter_context(_way_out())
+        log = stack.enter_context((directory / "resolved.log").open("wb"))
+        stack.enter_context(program(*command, stdout=log, stderr=subprocess.STDOUT))
+        await_answer(FORWARDER, ".", "SOA")
         yield

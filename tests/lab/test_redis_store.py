@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 WRITERS = 4
 WRITES = 300  # of each process
-START_SECONDS = 20
+START_SECONDS = 60
 # What redis-py does by itself depends on its version, and takes seconds
 NO_RETRY = Retry(NoBackoff(), 0)
 ASYNC_NO_RETRY = AsyncRetry(NoBackoff(), 0)

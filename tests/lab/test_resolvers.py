@@ -1,11 +1,12 @@
 """Every scenario is planned through each of the common resolvers, and no plan differs from that through Unbound.
 
-Through dnsmasq and Stubby some differ; which ones is told here, and in docs/resolver.md. `doctor` is asked about all of
-them.
+Through dnsmasq, Stubby and systemd-resolved some differ; which ones is told here, and in docs/resolver.md. `doctor` is
+asked about all of them.
 """
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,10 @@ def _resolvers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 every_resolver = pytest.mark.parametrize(
     "address", [*resolvers.RESOLVERS.values(), TACITURN_RESOLVER], ids=[*resolvers.RESOLVERS, "unbound"]
 )
+
+
+A_SECURE_ADDRESS = Lookup("mx.ee.signed.test", RecordType.A)
+A_BOGUS_ADDRESS = Lookup("host.alias-to-bogus.bogus.test", RecordType.A)
 
 
 def levels(plans: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
@@ -79,7 +84,7 @@ def test_nor_with_a_careless_nameserver_behind(
 @pytest.mark.usefixtures("lab")
 def test_bogus_data_is_told_from_data_that_can_not_be_had(address: str) -> None:
     resolver = DnsResolver(nameservers=[address])
-    bogus = resolver.lookup(Lookup("host.alias-to-bogus.bogus.test", RecordType.A))
+    bogus = resolver.lookup(A_BOGUS_ADDRESS)
     assert isinstance(bogus, LookupFailure)
     assert bogus.kind is FailureKind.BOGUS
     gone = resolver.lookup(Lookup("_25._tcp.mx.tlsa-servfail.signed.test", RecordType.TLSA))
@@ -164,9 +169,14 @@ def test_through_dnsmasq_as_it_is_installed_dane_never_applies(
 # --- a zone signed by an algorithm that nobody knows, which is insecure (RFC 4035 section 5.2)
 
 
-def assert_the_strange_zone_is_insecure(address: str) -> None:
+def plan_for_the_strange_zone(address: str) -> dict[str, Any]:
     engine = Engine(DnsResolver(nameservers=[address]), config=Config(sts=Sts.OFF))
-    plan = engine.plan(STRANGE_ZONE).to_json()
+    plan: dict[str, Any] = engine.plan(STRANGE_ZONE).to_json()
+    return plan
+
+
+def assert_the_strange_zone_is_insecure(address: str) -> None:
+    plan = plan_for_the_strange_zone(address)
     assert (plan["mx_secure"], [host["level"] for host in plan["hosts"]]) == (False, ["may"])
 
 
@@ -215,9 +225,6 @@ def test_stubby_is_as_good_as_its_upstream_where_it_does_not_validate(
         assert plan(lab, resolvers.FORWARDER) == plan_all(lab, OBLIVIOUS_RESOLVER)
 
 
-A_SECURE_ADDRESS = Lookup("mx.ee.signed.test", RecordType.A)
-
-
 def test_stubby_takes_no_word_of_a_stranger_over_tls_alone(lab: Lab, tmp_path: Path) -> None:
     with resolvers.stubby(tmp_path, lab.directory, genuine=False):
         result = DnsResolver(nameservers=[resolvers.FORWARDER]).lookup(A_SECURE_ADDRESS)
@@ -231,6 +238,41 @@ def test_stubby_passes_on_the_bit_of_a_stranger_where_it_may_do_without_tls(lab:
     assert isinstance(result, Answer)
     assert result.secure
     assert "Tolerated because of Opportunistic profile" in (tmp_path / "stubby.log").read_text("utf-8")
+
+
+# --- systemd-resolved over Unbound
+
+# One lookup after the other: where it loses datagrams, it takes its upstream for one that knows nothing of DNSSEC.
+needs_resolved = pytest.mark.skipif(shutil.which("systemd-resolved") is None, reason="systemd-resolved: see .ci/run")
+
+
+@needs_resolved
+def test_through_systemd_resolved_that_validates_no_level_differs(lab: Lab, tmp_path: Path) -> None:
+    with resolvers.resolved(tmp_path, lab.directory, "yes"):
+        for _ in range(2):
+            assert levels(plan_all(lab, resolvers.FORWARDER)) == levels(plan_all(lab, RESOLVER))
+
+
+@needs_resolved
+def test_through_systemd_resolved_bogus_data_is_like_data_that_can_not_be_had(lab: Lab, tmp_path: Path) -> None:
+    with resolvers.resolved(tmp_path, lab.directory, "yes"):
+        bogus = DnsResolver(nameservers=[resolvers.FORWARDER]).lookup(A_BOGUS_ADDRESS)
+    assert isinstance(bogus, LookupFailure)
+    assert bogus.kind is FailureKind.SERVFAIL
+
+
+@needs_resolved
+def test_through_systemd_resolved_mail_to_a_zone_signed_by_an_unknown_algorithm_waits(lab: Lab, tmp_path: Path) -> None:
+    with resolvers.resolved(tmp_path, lab.directory, "yes"):
+        plan = plan_for_the_strange_zone(resolvers.FORWARDER)
+    assert (plan["undeliverable"]["kind"], plan["undeliverable"]["reason"]) == ("transient", "mx-lookup-failed")
+
+
+@needs_resolved
+def test_through_systemd_resolved_that_does_not_validate_dane_never_applies(lab: Lab, tmp_path: Path) -> None:
+    with resolvers.resolved(tmp_path, lab.directory, "no"):
+        plans = plan_all(lab, resolvers.FORWARDER)
+    assert levels(plans) == without_dane(lab, plan_all(lab, RESOLVER))
 
 
 # --- the doctor
@@ -297,3 +339,19 @@ def test_the_doctor_says_of_stubby_what_it_can_see(
         diagnosis = diagnose(resolvers.FORWARDER)
     assert diagnosis.validation is want
     assert words in diagnosis.detail
+
+
+@needs_resolved
+@pytest.mark.parametrize(
+    ("dnssec", "want"),
+    [
+        # What is wrong with it shows at other names; `put_together` knows it by its address.
+        ("yes", Validation.VALIDATING),
+        ("no", Validation.NOT_VALIDATING),
+    ],
+)
+def test_the_doctor_says_of_systemd_resolved_what_it_can_see(
+    lab: Lab, tmp_path: Path, dnssec: str, want: Validation
+) -> None:
+    with resolvers.resolved(tmp_path, lab.directory, dnssec):
+        assert diagnose(resolvers.FORWARDER).validation is want
