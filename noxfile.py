@@ -160,9 +160,12 @@ def bounds(session: nox.Session) -> None:
 @nox.session
 def lab(session: nox.Session) -> None:
     """Real programs in a network namespace: NSD, resolvers, Postfix, nginx, Redis, tlsrpt-reporter, parsedmarc."""
-    resolvers = ("unbound", "named", "kresd", "pdns_recursor", "dnsmasq", "stubby")
+    resolvers = ("unbound", "named", "kresd", "pdns_recursor", "dnsmasq", "stubby", "systemd-resolved")
     for program in ("nsd", *resolvers, "postfix", "posttls-finger", "nginx", "redis-server", "unshare"):
-        if shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/sbin:/usr/bin:/sbin:/bin") is None:
+        if (
+            shutil.which(program, path=f"{session.env.get('PATH') or ''}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
+            is None
+        ):
             session.error(f"{program} is not installed: see .ci/run for the system packages")
     _install(session, "tests", "lab")
     session.run("python", "-m", "tests.lab", *session.posargs)

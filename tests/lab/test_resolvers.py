@@ -6,7 +6,6 @@ asked about all of them.
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -243,17 +242,14 @@ def test_stubby_passes_on_the_bit_of_a_stranger_where_it_may_do_without_tls(lab:
 # --- systemd-resolved over Unbound
 
 # One lookup after the other: where it loses datagrams, it takes its upstream for one that knows nothing of DNSSEC.
-needs_resolved = pytest.mark.skipif(shutil.which("systemd-resolved") is None, reason="systemd-resolved: see .ci/run")
 
 
-@needs_resolved
 def test_through_systemd_resolved_that_validates_no_level_differs(lab: Lab, tmp_path: Path) -> None:
     with resolvers.resolved(tmp_path, lab.directory, "yes"):
         for _ in range(2):
             assert levels(plan_all(lab, resolvers.FORWARDER)) == levels(plan_all(lab, RESOLVER))
 
 
-@needs_resolved
 def test_through_systemd_resolved_bogus_data_is_like_data_that_can_not_be_had(lab: Lab, tmp_path: Path) -> None:
     with resolvers.resolved(tmp_path, lab.directory, "yes"):
         bogus = DnsResolver(nameservers=[resolvers.FORWARDER]).lookup(A_BOGUS_ADDRESS)
@@ -261,14 +257,12 @@ def test_through_systemd_resolved_bogus_data_is_like_data_that_can_not_be_had(la
     assert bogus.kind is FailureKind.SERVFAIL
 
 
-@needs_resolved
 def test_through_systemd_resolved_mail_to_a_zone_signed_by_an_unknown_algorithm_waits(lab: Lab, tmp_path: Path) -> None:
     with resolvers.resolved(tmp_path, lab.directory, "yes"):
         plan = plan_for_the_strange_zone(resolvers.FORWARDER)
     assert (plan["undeliverable"]["kind"], plan["undeliverable"]["reason"]) == ("transient", "mx-lookup-failed")
 
 
-@needs_resolved
 def test_through_systemd_resolved_that_does_not_validate_dane_never_applies(lab: Lab, tmp_path: Path) -> None:
     with resolvers.resolved(tmp_path, lab.directory, "no"):
         plans = plan_all(lab, resolvers.FORWARDER)
@@ -341,7 +335,6 @@ def test_the_doctor_says_of_stubby_what_it_can_see(
     assert words in diagnosis.detail
 
 
-@needs_resolved
 @pytest.mark.parametrize(
     ("dnssec", "want"),
     [
