@@ -15,9 +15,9 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mailtlspolicy
 from mailtlspolicy import dane, pkix
 from mailtlspolicy.tlsa import Tlsa
-from mailtlspolicy.x509 import certificates
 from mailtlspolicy.x509.certificates import (
     Certificate,
     canonical_name,
@@ -276,6 +276,6 @@ def test_whatever_decodes_late_decodes_behind_the_fence(late: str, monkeypatch: 
 
 def test_nobody_else_asks_for_what_decodes_late() -> None:
     """`Certificate.parsed` is for the verifier of `cryptography` alone."""
-    package = Path(certificates.__file__).parent
+    package = Path(mailtlspolicy.__file__).parent
     users = {path.name for path in package.rglob("*.py") if re.search(r"\.parsed\b", path.read_text("utf-8"))}
     assert users == {"certificates.py", "pkix.py"}
