@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
-import importlib
 import os
 import pickle
 import random
@@ -18,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +26,11 @@ from tests.mutation.mutants import MODULES, Mutant, Rule, mutants_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import pytest
+
 TABLE = Path(__file__).with_name("survivors.tsv")
 COLUMNS = ("module", "function", "line", "change", "reason")
 LEAST = 95  # per cent that have to die
-_UNCHANGED = Mutant("", "", "", "", "", frozenset(), None)
 
 Key = tuple[str, str, str, str]
 
@@ -39,20 +38,38 @@ Key = tuple[str, str, str, str]
 def main(arguments: Sequence[str]) -> int:
     """Run it, and print how many of each module died."""
     if os.environ.get("PYTHONHASHSEED") != "0":  # so that what survives does not depend on the order of sets
-        os.execve(  # noqa: S606
+        os.execve(
             sys.executable,
             [sys.executable, "-m", "tests.mutation", *arguments],
             os.environ | {"PYTHONHASHSEED": "0"},
         )
-    options = _options(arguments)
+    runner = _Runner(_options(arguments))
+    judges.run_pytest(judges.test_files(), runner)
+    return runner.code
+
+
+class _Runner(judges.Tests):
+    """Has pytest load the tests, and then, in place of running them, judges the mutants."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+        self.code = 1
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        with session.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+            self.code = _run(self.options, session.items, self)
+        return True
+
+
+def _run(options: Any, items: Sequence[pytest.Item], watcher: judges.Tests) -> int:
     began = time.monotonic()
     vectors = judges.load_vectors()
-    for name in _forked([judges.third_party], 1)[0]:
-        with suppress(ImportError):  # some have made their own submodules
-            importlib.import_module(name)
+    judges.vector_runner()
     known = _known(options.lines, vectors, options.jobs)
-    print(f"{len(known.lines)} judges, {sum(known.seconds.values()):.0f} s", flush=True)
-    everything = [mutant for made in _forked([_maker(name) for name in options.module], options.jobs) for mutant in made]
+    print(f"{len(known.seconds)} judges, {sum(known.seconds.values()):.0f} s", flush=True)
+    everything = [
+        mutant for made in _forked([_maker(name) for name in options.module], options.jobs) for mutant in made
+    ]
     mutants = [mutant for mutant in everything if mutant.rule is None]
     if options.only_survivors:
         listed = {key for key, _ in _table()}
@@ -61,16 +78,14 @@ def main(arguments: Sequence[str]) -> int:
         chosen = sorted(random.Random(options.seed).sample(range(len(mutants)), min(options.sample, len(mutants))))
         mutants = [mutants[number] for number in chosen]
     print(f"{len(mutants)} mutants", flush=True)
+    judges.find_functions()
     gc.collect()
     gc.freeze()  # so that the processes to come share it
-    results = _forked(
-        [_judging(mutant, known, vectors) for mutant in ([] if options.sample else [_UNCHANGED]) + mutants],
-        options.jobs,
-        progress=True,
-    )
-    if not options.sample and (why := results.pop(0)) is not None:
-        print(f"the library as it is dies by {why}")
-        return 1
+
+    def judging(mutant: Mutant) -> Callable[[], str | None]:
+        return lambda: judges.judge(mutant, known, vectors, items, watcher)
+
+    results = _forked([judging(mutant) for mutant in mutants], options.jobs, progress=True)
     if options.results is not None:
         _write_results(options.results, mutants, results)
     _print_table(options.module, everything, mutants, results)
@@ -96,24 +111,19 @@ def _maker(module: str) -> Callable[[], list[Mutant]]:
     return lambda: mutants_of(module)
 
 
-def _judging(
-    mutant: Mutant, known: judges.Judges, vectors: Sequence[tuple[Path, Any]]
-) -> Callable[[], str | None]:
-    return lambda: judges.judge(mutant, known, vectors)
-
-
 def _known(file: Path | None, vectors: Sequence[tuple[Path, Any]], jobs: int) -> judges.Judges:
     """Which judge runs which lines."""
     if file is not None and file.exists():
         known: judges.Judges = pickle.loads(file.read_bytes())
         return known
 
-    def observing(part: str) -> Callable[[], judges.Judges]:
-        return lambda: judges.observe(part, vectors)
+    def observing(file: Path) -> Callable[[], judges.Run]:
+        return lambda: judges.observe_tests(file)
 
-    parts = [*map(str, judges.test_files()), "vectors"]
-    seen = _forked([observing(part) for part in parts], jobs)
-    if failed := [part for part, result in zip(parts, seen, strict=True) if not isinstance(result, judges.Judges)]:
+    parts = judges.test_files()
+    seen = _forked([*map(observing, parts), lambda: judges.observe_vectors(vectors)], jobs)
+    failed = [str(part) for part, run in zip([*parts, "vectors"], seen, strict=True) if not isinstance(run, judges.Run)]
+    if failed:
         sys.exit(f"with the library as it is, these fail already: {', '.join(failed)}")
     known = judges.merged(seen)
     if file is not None:
@@ -131,7 +141,9 @@ def _forked(tasks: Sequence[Callable[[], Any]], jobs: int, *, progress: bool = F
             while waiting and len(running) < jobs:
                 number = waiting.pop()
                 running[_start(tasks[number], Path(folder) / str(number))] = number
-            process, status = os.wait()
+            process, status, usage = os.wait4(-1, 0)
+            if os.environ.get("MUTATION_DEBUG"):
+                print("CPU", round(usage.ru_utime + usage.ru_stime, 2), running[process], file=sys.stderr)
             number = running.pop(process)
             file = Path(folder) / str(number)
             if file.exists():
@@ -153,12 +165,10 @@ def _start(task: Callable[[], Any], file: Path) -> int:
         try:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
-            if not os.environ.get("MUTATION_DEBUG"): os.dup2(quiet, 2)
+            os.dup2(quiet, 2)
             judges.write(task(), file)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        finally:  # whatever was raised, a process without a result is known by that
             os._exit(1)
-        os._exit(0)
     return process
 
 

@@ -1,25 +1,30 @@
 """The judges of a mutant: the vectors first, which are quick, then unit tests; those that run the changed statement.
 
-All of this runs in a process of its own, which imports the library anew, with the mutant in the place of its module. A
-judge that takes far more processor time than with the library as it is ends that process, and so the mutant.
+A mutant has a process of its own, forked from one in which everything is loaded and all tests are collected. There the
+changed function gets its new code. What runs when a module is imported can not be changed so: for a mutant of that, the
+process loads the library and the tests anew, with the mutant in the module's place.
+
+A judge that takes far more processor time than with the library as it is ends the process, and so the mutant.
 """
 
 from __future__ import annotations
 
+import gc
+import inspect
 import json
 import os
 import pickle
 import random
+import re
 import resource
 import signal
 import sys
 import time
 import warnings
-from collections import defaultdict
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_loader
-from pathlib import Path
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,19 +35,20 @@ from tests.mutation.mutants import MODULES, PACKAGE, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import CodeType, FrameType, ModuleType
+    from pathlib import Path
+    from types import FrameType, ModuleType
 
     from tests.mutation.mutants import Mutant
 
 TOP = PACKAGE.parents[1]
 VECTORS = TOP / "vectors"
-# That of a module first, then the others; `stores`, `properties` and whatever opens sockets are too slow to be asked
-# about every mutant.
+# That of a module first, then the others. Tests that run for long, or open sockets, are not asked about every mutant.
 TESTS = (
     *(f"test_{module.rpartition('.')[2]}" for module in MODULES if not module.startswith("sts")),
     *("test_sts_discovery", "test_sts_cache", "test_effects", "test_engine", "test_check", "test_message"),
-    *("test_session", "test_session_key", "test_partial_answers", "test_sts_refresh", "test_outcome", "test_model"),
+    *("test_session", "test_partial_answers", "test_sts_refresh"),
 )
+CASES = 20  # of one test
 MEMORY = 4 * 1024**3  # octets
 _SECONDS, _TIMES, _WAITING = 2.0, 20.0, 10.0  # a judge may compute for so long, or so many times as long as before
 
@@ -50,25 +56,46 @@ Line = tuple[str, int]
 
 
 @frozen
-class Judges:
-    """What is known of the judges from a run with the library as it is.
-
-    Attributes:
-        lines: the lines of the modules that each runs; a judge that is not listed is asked about every mutant.
-        seconds: the processor time that each takes.
-    """
+class Run:
+    """What judges did with the library as it is: the lines of the modules that each ran, and its processor time."""
 
     lines: dict[str, set[Line]] = field(factory=dict)
     seconds: dict[str, float] = field(factory=dict)
 
-    def concerns(self, judge: str, mutant: Mutant) -> bool:
-        """Whether a judge runs what is changed; what runs at import concerns whoever runs anything of the module."""
-        lines = self.lines.get(judge)
-        if lines is None or mutant.module == "":
-            return True
-        if not mutant.places:
-            return any(module == mutant.module for module, _ in lines)
-        return any((mutant.module, place) in lines for place in mutant.places)
+
+@frozen
+class Judges:
+    """What is known of the judges, whose names are the keys of `seconds`.
+
+    Attributes:
+        seconds: the processor time that each takes with the library as it is.
+        runs: by line, who runs it: the bit of a judge is its position.
+    """
+
+    seconds: dict[str, float]
+    runs: dict[Line, int]
+
+    @classmethod
+    def of(cls, run: Run) -> Judges:
+        """The same, by line, which takes a hundredth of the memory."""
+        runs: dict[Line, int] = {}
+        for index, judge in enumerate(run.seconds):
+            for line in run.lines[judge]:
+                runs[line] = runs.get(line, 0) | 1 << index
+        return cls(run.seconds, runs)
+
+    def not_concerned(self, mutant: Mutant) -> set[str]:
+        """The judges that do not run what is changed; for what runs at import, those that run nothing of the module.
+
+        A judge of which nothing is known is concerned.
+        """
+        places = [
+            line for line in self.runs if line[0] == mutant.module and (not mutant.places or line[1] in mutant.places)
+        ]
+        concerned = 0
+        for line in places:
+            concerned |= self.runs[line]
+        return {judge for index, judge in enumerate(self.seconds) if mutant.module and not concerned >> index & 1}
 
     def limit(self, judge: str) -> float:
         """The processor time that it may take."""
@@ -88,58 +115,81 @@ def test_files() -> list[Path]:
     return [path for path in (TOP / "tests" / f"{name}.py" for name in TESTS) if path.exists()]
 
 
-def judge(mutant: Mutant, judges: Judges, vectors: Sequence[tuple[Path, Any]]) -> str | None:
+def judge(
+    mutant: Mutant,
+    judges: Judges,
+    vectors: Sequence[tuple[Path, Any]],
+    items: Sequence[pytest.Item],
+    watcher: Tests,
+) -> str | None:
     """Which judge notices a mutant, and how, or None; not to be called twice in a process."""
-    _bound()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _allow(60)
+    spared = judges.not_concerned(mutant)
+    is_anew = not mutant.places
     try:
-        _replace(mutant)
-        run_vector = _vector_runner()
+        if is_anew:
+            _load_anew(mutant)
+        else:
+            _change(mutant)
+        run_vector = vector_runner()
     except Exception as error:  # noqa: BLE001
         return f"import: {type(error).__name__}"
     for path, data in vectors:
-        if judges.concerns(data["id"], mutant):
+        if data["id"] not in spared:
             _allow(judges.limit(data["id"]))
             if not run_vector(path, data):
                 return f"vector {data['id']}"
     own = f"test_{mutant.module.replace('delivery.', '').replace('.', '_')}"
-    for path in sorted(test_files(), key=lambda path: path.stem != own):
-        concerned = _Concerned(judges, mutant)
-        name = f"tests/{path.name}::"
-        known = [judge for judge in judges.lines if judge.startswith(name)]
-        if known and not any(judges.concerns(judge, mutant) for judge in known):
+    if is_anew:
+        return _judge_anew(judges, spared, own)
+    concerned = _some([item for item in items if item.nodeid not in spared])
+    for item in sorted(concerned, key=lambda item: (item.path.stem != own, judges.seconds.get(item.nodeid, 0.0))):
+        _allow(judges.limit(item.nodeid))
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+        if watcher.failed is not None:
+            return f"test {watcher.failed}"
+    return None
+
+
+def _judge_anew(judges: Judges, spared: set[str], own: str) -> str | None:
+    for path in sorted(test_files(), key=lambda path: path.stem != own)[: 1 if os.environ.get("OWN") else None]:
+        known = {judge for judge in judges.seconds if judge.startswith(f"tests/{path.name}::")}
+        if known and known <= spared:
             continue
-        if _pytest(path, concerned) not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        concerned = _Concerned(judges, spared)
+        if run_pytest([path], concerned) not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             return f"test {concerned.failed or path.name}"
     return None
 
 
-def observe(part: str, vectors: Sequence[tuple[Path, Any]]) -> Judges:
-    """Run all vectors, or the tests of a file, with the library as it is; each of them has to pass."""
-    seen = Judges()
-    lines = _Lines()
-    if part == "vectors":
-        run_vector = _vector_runner()
-        for path, data in vectors:
-            with lines.of(seen, data["id"]):
-                if not run_vector(path, data):
-                    raise AssertionError(f"the vector {data['id']} fails already")
-        return seen
-    observer = _Observer(seen, lines)
-    if _pytest(Path(part), observer) not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
-        raise AssertionError(f"{part} fails already: {observer.failed}")
-    return seen
+def _some(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Of a test with many cases, a few that lie far apart; a mutant that survives these has met hundreds of others."""
+    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
+    return [item for group in cases.values() for item in group[:: -(-len(group) // CASES)]]
 
 
-def third_party() -> list[str]:
-    """The modules that the judges need beside our own, so that they are loaded once, and not anew for each mutant."""
-    _vector_runner()
-    return [name for name in sys.modules if name.partition(".")[0] not in {"mailtlspolicy", "tests", "__main__"}]
+def observe_vectors(vectors: Sequence[tuple[Path, Any]]) -> Run:
+    """Run all vectors with the library as it is; each of them has to pass."""
+    run, lines, run_vector = Run(), _Lines(), vector_runner()
+    for path, data in vectors:
+        with lines.of(run, data["id"]):
+            if not run_vector(path, data):
+                raise AssertionError(f"the vector {data['id']} fails already")
+    return run
 
 
-def _bound() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _allow(60)
+def observe_tests(file: Path) -> Run:
+    """Run the tests of a file with the library as it is; each of them has to pass."""
+    run = Run()
+    _forget()
+    observer = _Observer(run, _Lines())
+    if run_pytest([file], observer) not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        raise AssertionError(f"{file} fails already: {observer.failed}")
+    return run
 
 
 def _allow(seconds: float) -> None:
@@ -148,7 +198,7 @@ def _allow(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, 60 + _WAITING * seconds)
 
 
-def _vector_runner() -> Callable[[Path, Any], bool]:
+def vector_runner() -> Callable[[Path, Any], bool]:
     from mailtlspolicy import vectors
 
     def run(path: Path, data: Any) -> bool:
@@ -176,10 +226,49 @@ class _Loader(SourceFileLoader):
         return spec_from_loader(name, self) if name == self.name else None
 
 
-def _replace(mutant: Mutant) -> None:
-    assert not [name for name in sys.modules if name.partition(".")[0] == "mailtlspolicy"]
-    if mutant.module:
-        sys.meta_path.insert(0, _Loader(mutant))
+def _load_anew(mutant: Mutant) -> None:
+    _forget()
+    sys.meta_path.insert(0, _Loader(mutant))
+
+
+def _forget() -> None:
+    """Let the library and the tests be loaded anew."""
+    for name in list(sys.modules):
+        if re.match(r"(mailtlspolicy|conftest|test_\w+|tests\.(?!mutation))\b", name):
+            del sys.modules[name]
+
+
+def _change(mutant: Mutant) -> None:
+    """Give the changed function its new code."""
+    path = path_of(mutant.module)
+    old = _function(compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True), mutant.function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new = _function(compile(mutant.source, str(path), "exec", dont_inherit=True), mutant.function)
+    changed = [function for function in FUNCTIONS if function.__code__ == old]
+    if not changed:
+        raise AssertionError(f"{mutant.function} of {mutant.module} is nowhere to be found")
+    for function in changed:
+        function.__code__ = new
+
+
+FUNCTIONS: list[FunctionType] = []
+
+
+def find_functions() -> None:
+    """Find the functions of the modules, wherever they are kept."""
+    paths = {str(path_of(module)) for module in MODULES}
+    everything = [thing for thing in gc.get_objects() if isinstance(thing, FunctionType)]
+    FUNCTIONS[:] = [thing for thing in everything if thing.__code__.co_filename in paths]
+
+
+def _function(code: CodeType, name: str) -> CodeType:
+    """The code of the outermost function in this place, by its name or that of a function in it."""
+    for part in name.split("."):
+        code = next(inner for inner in code.co_consts if isinstance(inner, CodeType) and inner.co_name == part)
+        if code.co_flags & inspect.CO_OPTIMIZED:
+            return code
+    raise LookupError(name)
 
 
 class _Lines:
@@ -190,16 +279,16 @@ class _Lines:
         self.seen: set[Line] = set()
 
     @contextmanager
-    def of(self, judges: Judges, judge: str) -> Iterator[None]:
+    def of(self, run: Run, judge: str) -> Iterator[None]:
         """Write down what a judge runs, and for how long; the parts of a test add up."""
-        self.seen = judges.lines.setdefault(judge, set())
+        self.seen = run.lines.setdefault(judge, set())
         began = time.process_time()
         sys.settrace(self._call)
         try:
             yield
         finally:
             sys.settrace(None)
-            judges.seconds[judge] = judges.seconds.get(judge, 0.0) + time.process_time() - began
+            run.seconds[judge] = run.seconds.get(judge, 0.0) + time.process_time() - began
 
     def _call(self, frame: FrameType, event: str, argument: object) -> Any:
         return self._line if frame.f_code.co_filename in self.watched else None
@@ -209,7 +298,7 @@ class _Lines:
         return self._line
 
 
-class _Tests:
+class Tests:
     """A plugin of pytest: no test that has a process of its own, and what fails first."""
 
     failed: str | None = None
@@ -222,13 +311,13 @@ class _Tests:
             self.failed = report.nodeid
 
 
-class _Observer(_Tests):
-    def __init__(self, judges: Judges, lines: _Lines) -> None:
-        self.judges, self.lines = judges, lines
+class _Observer(Tests):
+    def __init__(self, run: Run, lines: _Lines) -> None:
+        self.run, self.lines = run, lines
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        with self.lines.of(self.judges, item.nodeid):
+        with self.lines.of(self.run, item.nodeid):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -236,19 +325,19 @@ class _Observer(_Tests):
         """What a file runs when it is loaded is put down to a test of no name, and so lets the file be loaded."""
         if not isinstance(collector, pytest.Module):
             return (yield)
-        with self.lines.of(self.judges, f"{collector.nodeid}::"):
+        with self.lines.of(self.run, f"{collector.nodeid}::"):
             return (yield)
 
 
-class _Concerned(_Tests):
+class _Concerned(Tests):
     """Those tests alone that run what is changed, the quick ones first."""
 
-    def __init__(self, judges: Judges, mutant: Mutant) -> None:
-        self.judges, self.mutant = judges, mutant
+    def __init__(self, judges: Judges, spared: set[str]) -> None:
+        self.judges, self.spared = judges, spared
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         super().pytest_collection_modifyitems(items)
-        items[:] = [item for item in items if self.judges.concerns(item.nodeid, self.mutant)]
+        items[:] = _some([item for item in items if item.nodeid not in self.spared])
         items.sort(key=lambda item: self.judges.seconds.get(item.nodeid, 0.0))
 
     def pytest_collectstart(self) -> None:
@@ -259,12 +348,15 @@ class _Concerned(_Tests):
         _allow(self.judges.limit(item.nodeid))
 
 
-def _pytest(path: Path, plugin: _Tests) -> int:
+def run_pytest(paths: Sequence[Path], plugin: Tests) -> int:
+    """Run these files of tests; the first failure ends it."""
     # what fails need not be made small
-    settings.register_profile("mutation", derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
+    phases = [Phase.explicit, Phase.generate]
+    settings.register_profile("mutation", derandomize=True, deadline=None, database=None, phases=phases)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    arguments = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
-    return pytest.main([*arguments, "--hypothesis-profile=mutation", str(path)], plugins=[plugin])
+    options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+    arguments = [*options, "--hypothesis-profile=mutation", *map(str, paths)]
+    return pytest.main(arguments, plugins=[plugin])
 
 
 def write(value: object, file: Path) -> None:
@@ -274,11 +366,10 @@ def write(value: object, file: Path) -> None:
     part.rename(file)
 
 
-def merged(parts: Sequence[Judges]) -> Judges:
+def merged(runs: Sequence[Run]) -> Judges:
     """All of them as one."""
-    lines: defaultdict[str, set[Line]] = defaultdict(set)
-    seconds: dict[str, float] = {}
-    for part in parts:
-        lines.update(part.lines)
-        seconds.update(part.seconds)
-    return Judges(dict(lines), seconds)
+    together = Run()
+    for run in runs:
+        together.lines.update(run.lines)
+        together.seconds.update(run.seconds)
+    return Judges.of(together)

@@ -50,7 +50,7 @@ class Rule(Enum):
     """Why a mutant is left out."""
 
     TEXT = "texts: arguments of Step(), of _tell() and of what is raised, details, docstrings"
-    TYPE = "types: annotations, and what only a type checker reads"
+    TYPE = "types: annotations, what only a type checker reads, and * alone in a signature"
     SAME = "sameness: == for is and the like, which are one for members of enumerations and for small numbers"
 
 
@@ -120,6 +120,8 @@ def _changes(text: _Text) -> Iterator[tuple[Span, Rule | None, str]]:
         for node in list(_nodes(tree)):
             for index, span in enumerate(operator.mutation_positions(node)):
                 rule = text.rule(span) or (Rule.SAME if is_same else None)
+                if node.parent.type == "parameters" or (node.parent.type == "param" and node.parent.name is node):
+                    rule = Rule.TYPE
                 yield span, rule, "" if rule is not None else _applied(operator, node, index, tree)
         assert tree.get_code() == text.source
     for span, new in text.own_changes():
@@ -184,9 +186,7 @@ class _Text:
         self.tree = ast.parse(source)
         self._lines = source.splitlines(keepends=True)
         self._left_out = [*self._texts(), *self._types()]
-        self._in_fstrings = [
-            self.span(node) for node in ast.walk(self.tree) if isinstance(node, ast.JoinedStr)
-        ]
+        self._in_fstrings = [self.span(node) for node in ast.walk(self.tree) if isinstance(node, ast.JoinedStr)]
 
     def span(self, node: Any) -> Span:
         """Where a node of the tree stands; it counts in octets, we in characters."""
@@ -229,7 +229,9 @@ class _Text:
         value = node.value if isinstance(node, ast.Constant) else ""
         span = self.span(node)
         # what stands within an f-string has no true position before Python 3.12
-        if isinstance(value, (str, bytes)) and not any(_contains(outer, span) for outer in self._in_fstrings if outer != span):
+        if isinstance(value, (str, bytes)) and not any(
+            _contains(outer, span) for outer in self._in_fstrings if outer != span
+        ):
             yield span, f"{'b' if isinstance(value, bytes) else ''}'XX' {self.part(span)}"
 
     def _with_comma(self, span: Span) -> Span:
@@ -248,7 +250,8 @@ class _Text:
 
     def replaced(self, span: Span, new: str) -> str:
         """The module with another text in a part's place."""
-        return self.source[: self._offset(span[0])] + new + self.source[self._offset(span[1]) :]
+        lines = "\n" * (span[1][0] - span[0][0] - new.count("\n"))  # what comes after keeps its place
+        return self.source[: self._offset(span[0])] + new + lines + self.source[self._offset(span[1]) :]
 
     def _offset(self, place: Place) -> int:
         return sum(map(len, self._lines[: place[0] - 1])) + place[1]
@@ -320,9 +323,9 @@ def _types_of(node: ast.AST) -> Iterator[ast.AST]:
         yield node.annotation
     elif isinstance(node, ast.ClassDef):
         yield from (base.slice for base in node.bases if isinstance(base, ast.Subscript))
-    elif isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
-        yield node
-    elif isinstance(node, ast.Call) and _name(node.func) == "TypeVar":
+    elif (isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING") or (
+        isinstance(node, ast.Call) and _name(node.func) == "TypeVar"
+    ):
         yield node
 
 
