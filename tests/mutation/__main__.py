@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.mutation import judges
-from tests.mutation.mutants import MODULES, Mutant, Rule, mutants_of
+from tests.mutation.mutants import MODULES, Mutant, Rule, mutants_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TABLE = Path(__file__).with_name("survivors.tsv")
 COLUMNS = ("module", "function", "line", "change", "reason")
+_NO_RESULT = "no result"
 LEAST = 95  # per cent that have to die
 
 Key = tuple[str, str, str, str]
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             os.environ | {"PYTHONHASHSEED": "0"},
         )
     runner = _Runner(_options(arguments))
-    judges.run_pytest(judges.test_files(), runner)
+    judges.run_pytest(judges.test_files(runner.options.module), runner)
     return runner.code
 
 
@@ -65,7 +66,7 @@ def _run(options: Any, items: Sequence[pytest.Item], watcher: judges.Tests) -> i
     began = time.monotonic()
     vectors = judges.load_vectors()
     judges.vector_runner()
-    known = _known(options.lines, vectors, options.jobs)
+    known = _known(options, vectors)
     print(f"{len(known.seconds)} judges, {sum(known.seconds.values()):.0f} s", flush=True)
     everything = [
         mutant for made in _forked([_maker(name) for name in options.module], options.jobs) for mutant in made
@@ -78,6 +79,7 @@ def _run(options: Any, items: Sequence[pytest.Item], watcher: judges.Tests) -> i
         chosen = sorted(random.Random(options.seed).sample(range(len(mutants)), min(options.sample, len(mutants))))
         mutants = [mutants[number] for number in chosen]
     print(f"{len(mutants)} mutants", flush=True)
+    list(map(source_of, MODULES))
     judges.find_functions()
     gc.collect()
     gc.freeze()  # so that the processes to come share it
@@ -85,9 +87,15 @@ def _run(options: Any, items: Sequence[pytest.Item], watcher: judges.Tests) -> i
     def judging(mutant: Mutant) -> Callable[[], str | None]:
         return lambda: judges.judge(mutant, known, vectors, items, watcher)
 
-    results = _forked([judging(mutant) for mutant in mutants], options.jobs, progress=True)
-    if options.results is not None:
-        _write_results(options.results, mutants, results)
+    def told(number: int, result: str | None) -> None:
+        if options.results is not None:
+            with options.results.open("a", encoding="utf-8") as file:
+                file.write("\t".join((*mutants[number].key, result or "-")) + "\n")
+
+    results = _forked([judging(mutant) for mutant in mutants], options.jobs, told)
+    if broken := [mutant.key for mutant, result in zip(mutants, results, strict=True) if result == _NO_RESULT]:
+        print(*("\n    ".join(("not judged:", *key)) for key in broken), sep="\n")
+        return 1
     _print_table(options.module, everything, mutants, results)
     print(f"{(time.monotonic() - began) / 60:.0f} minutes")
     return _verdict(options, everything, mutants, results)
@@ -101,7 +109,9 @@ def _options(arguments: Sequence[str]) -> Any:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--only-survivors", action="store_true", help="the mutants of the table alone")
     parser.add_argument("--lines", type=Path, metavar="FILE", help="keep there what each judge runs, from run to run")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="write there what became of each mutant")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="append what becomes of each mutant, as it is known"
+    )
     options = parser.parse_args(arguments)
     options.module = options.module or list(MODULES)
     return options
@@ -111,8 +121,9 @@ def _maker(module: str) -> Callable[[], list[Mutant]]:
     return lambda: mutants_of(module)
 
 
-def _known(file: Path | None, vectors: Sequence[tuple[Path, Any]], jobs: int) -> judges.Judges:
+def _known(options: Any, vectors: Sequence[tuple[Path, Any]]) -> judges.Judges:
     """Which judge runs which lines."""
+    file: Path | None = options.lines
     if file is not None and file.exists():
         known: judges.Judges = pickle.loads(file.read_bytes())
         return known
@@ -120,8 +131,8 @@ def _known(file: Path | None, vectors: Sequence[tuple[Path, Any]], jobs: int) ->
     def observing(file: Path) -> Callable[[], judges.Run]:
         return lambda: judges.observe_tests(file)
 
-    parts = judges.test_files()
-    seen = _forked([*map(observing, parts), lambda: judges.observe_vectors(vectors)], jobs)
+    parts = judges.test_files(options.module)
+    seen = _forked([*map(observing, parts), lambda: judges.observe_vectors(vectors)], options.jobs)
     failed = [str(part) for part, run in zip([*parts, "vectors"], seen, strict=True) if not isinstance(run, judges.Run)]
     if failed:
         sys.exit(f"with the library as it is, these fail already: {', '.join(failed)}")
@@ -131,7 +142,7 @@ def _known(file: Path | None, vectors: Sequence[tuple[Path, Any]], jobs: int) ->
     return known
 
 
-def _forked(tasks: Sequence[Callable[[], Any]], jobs: int, *, progress: bool = False) -> list[Any]:
+def _forked(tasks: Sequence[Callable[[], Any]], jobs: int, told: Callable[[int, Any], None] | None = None) -> list[Any]:
     """What tasks return, each in a process of its own; of one that is ended by a signal, the name of that."""
     results: dict[int, Any] = {}
     running: dict[int, int] = {}
@@ -141,9 +152,7 @@ def _forked(tasks: Sequence[Callable[[], Any]], jobs: int, *, progress: bool = F
             while waiting and len(running) < jobs:
                 number = waiting.pop()
                 running[_start(tasks[number], Path(folder) / str(number))] = number
-            process, status, usage = os.wait4(-1, 0)
-            if os.environ.get("MUTATION_DEBUG"):
-                print("CPU", round(usage.ru_utime + usage.ru_stime, 2), running[process], file=sys.stderr)
+            process, status = os.wait()
             number = running.pop(process)
             file = Path(folder) / str(number)
             if file.exists():
@@ -152,9 +161,9 @@ def _forked(tasks: Sequence[Callable[[], Any]], jobs: int, *, progress: bool = F
             elif os.WIFSIGNALED(status):
                 results[number] = f"time: {signal.Signals(os.WTERMSIG(status)).name}"
             else:
-                results[number] = f"exit: {os.WEXITSTATUS(status)}"
-            if progress and len(results) % 100 == 0:
-                print(f"{len(results)} of {len(tasks)}", flush=True)
+                results[number] = _NO_RESULT
+            if told is not None:
+                told(number, results[number])
     return [results[number] for number in range(len(tasks))]
 
 
@@ -178,11 +187,6 @@ def _table() -> Iterator[tuple[Key, str]]:
     with TABLE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
             yield (row["module"], row["function"], row["line"], row["change"]), row["reason"]
-
-
-def _write_results(file: Path, mutants: Sequence[Mutant], results: Sequence[str | None]) -> None:
-    rows = ["\t".join((*mutant.key, result or "-")) for mutant, result in zip(mutants, results, strict=True)]
-    file.write_text("\n".join(("\t".join((*COLUMNS[:-1], "killer")), *rows, "")), "utf-8")
 
 
 def _print_table(

@@ -1,4 +1,4 @@
-"""The judges of a mutant: the vectors first, which are quick, then unit tests; those that run the changed statement.
+"""The judges of a mutant: the vectors, which are quick, then its module's own tests; those that run what is changed.
 
 A mutant has a process of its own, forked from one in which everything is loaded and all tests are collected. There the
 changed function gets its new code. What runs when a module is imported can not be changed so: for a mutant of that, the
@@ -31,7 +31,7 @@ import pytest
 from attrs import field, frozen
 from hypothesis import Phase, settings
 
-from tests.mutation.mutants import MODULES, PACKAGE, path_of
+from tests.mutation.mutants import MODULES, PACKAGE, path_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 TOP = PACKAGE.parents[1]
 VECTORS = TOP / "vectors"
-# That of a module first, then the others. Tests that run for long, or open sockets, are not asked about every mutant.
-TESTS = (
-    *(f"test_{module.rpartition('.')[2]}" for module in MODULES if not module.startswith("sts")),
-    *("test_sts_discovery", "test_sts_cache", "test_effects", "test_engine", "test_check", "test_message"),
-    *("test_session", "test_partial_answers", "test_sts_refresh"),
-)
+TESTS = {module: (f"test_{module.rpartition('.')[2]}",) for module in MODULES} | {
+    "sts.discovery": ("test_sts_discovery",),
+    "sts.cache": ("test_sts_cache",),
+    "delivery.transitions": ("test_transitions", "test_walk"),
+    "delivery.conversation": ("test_transitions", "test_walk"),
+}
 CASES = 20  # of one test
 MEMORY = 4 * 1024**3  # octets
 _SECONDS, _TIMES, _WAITING = 2.0, 20.0, 10.0  # a judge may compute for so long, or so many times as long as before
@@ -110,9 +110,11 @@ def load_vectors() -> list[tuple[Path, Any]]:
     return vectors
 
 
-def test_files() -> list[Path]:
-    """The files of unit tests that judge."""
-    return [path for path in (TOP / "tests" / f"{name}.py" for name in TESTS) if path.exists()]
+def test_files(modules: Sequence[str]) -> list[Path]:
+    """The files of unit tests that judge these modules."""
+    return [
+        TOP / "tests" / f"{name}.py" for name in dict.fromkeys(name for module in modules for name in TESTS[module])
+    ]
 
 
 def judge(
@@ -127,12 +129,12 @@ def judge(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _allow(60)
     spared = judges.not_concerned(mutant)
-    is_anew = not mutant.places
+    if mutant.places:
+        _change(mutant)
+    else:
+        _forget()
+        sys.meta_path.insert(0, _Loader(mutant))
     try:
-        if is_anew:
-            _load_anew(mutant)
-        else:
-            _change(mutant)
         run_vector = vector_runner()
     except Exception as error:  # noqa: BLE001
         return f"import: {type(error).__name__}"
@@ -141,26 +143,18 @@ def judge(
             _allow(judges.limit(data["id"]))
             if not run_vector(path, data):
                 return f"vector {data['id']}"
-    own = f"test_{mutant.module.replace('delivery.', '').replace('.', '_')}"
-    if is_anew:
-        return _judge_anew(judges, spared, own)
-    concerned = _some([item for item in items if item.nodeid not in spared])
-    for item in sorted(concerned, key=lambda item: (item.path.stem != own, judges.seconds.get(item.nodeid, 0.0))):
+    own = test_files([mutant.module])
+    if not mutant.places:
+        concerned = _Concerned(judges, spared)
+        passed = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+        return None if run_pytest(own, concerned) in passed else f"test {concerned.failed}"
+    items[0].config.pluginmanager.unregister(name="terminalreporter")
+    concerned_items = _some([item for item in items if item.path in own and item.nodeid not in spared])
+    for item in sorted(concerned_items, key=lambda item: judges.seconds.get(item.nodeid, 0.0)):
         _allow(judges.limit(item.nodeid))
         item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
         if watcher.failed is not None:
             return f"test {watcher.failed}"
-    return None
-
-
-def _judge_anew(judges: Judges, spared: set[str], own: str) -> str | None:
-    for path in sorted(test_files(), key=lambda path: path.stem != own)[: 1 if os.environ.get("OWN") else None]:
-        known = {judge for judge in judges.seconds if judge.startswith(f"tests/{path.name}::")}
-        if known and known <= spared:
-            continue
-        concerned = _Concerned(judges, spared)
-        if run_pytest([path], concerned) not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
-            return f"test {concerned.failed or path.name}"
     return None
 
 
@@ -226,11 +220,6 @@ class _Loader(SourceFileLoader):
         return spec_from_loader(name, self) if name == self.name else None
 
 
-def _load_anew(mutant: Mutant) -> None:
-    _forget()
-    sys.meta_path.insert(0, _Loader(mutant))
-
-
 def _forget() -> None:
     """Let the library and the tests be loaded anew."""
     for name in list(sys.modules):
@@ -241,7 +230,7 @@ def _forget() -> None:
 def _change(mutant: Mutant) -> None:
     """Give the changed function its new code."""
     path = path_of(mutant.module)
-    old = _function(compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True), mutant.function)
+    old = _function(compile(source_of(mutant.module), str(path), "exec", dont_inherit=True), mutant.function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         new = _function(compile(mutant.source, str(path), "exec", dont_inherit=True), mutant.function)

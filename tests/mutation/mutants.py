@@ -13,6 +13,7 @@ import ast
 import re
 import warnings
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +93,15 @@ def path_of(module: str) -> Path:
     return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
+@cache
+def source_of(module: str) -> str:
+    """The text of a module as it is, read once: who edits it while this runs disturbs nothing."""
+    return path_of(module).read_text("utf-8")
+
+
 def mutants_of(module: str) -> list[Mutant]:
     """The mutants of a module, in their order; the sources of those left out are not made."""
-    source = path_of(module).read_text("utf-8")
+    source = source_of(module)
     text = _Text(source)
     seen = {(index, ast.dump(node)) for index, node in enumerate(text.tree.body)}
     made: list[Mutant] = []
