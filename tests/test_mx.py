@@ -237,3 +237,11 @@ def test_an_exchange_that_is_no_host_name_is_kept_but_not_valid(exchange: str) -
     result = resolve("client.example", f"@ MX 10 {exchange}.", "@ MX 20 mx.example.")
     assert [(host.preference, host.valid) for host in result.hosts] == [(10, False), (20, True)]
     assert result.hosts[0].name == exchange
+
+
+def test_what_is_made_by_hand_is_a_next_hop_as_if_it_had_been_read() -> None:
+    assert NextHop("domain", "client.example") == NextHop.parse("client.example")  # type: ignore[arg-type]
+    assert NextHop.parse("client.example").secure is True
+    assert [str(kind) for kind in Kind] == ["domain", "relay", "literal", "static"]
+    with pytest.raises(TypeError):
+        MxHost("mx.example", "10")  # type: ignore[arg-type]

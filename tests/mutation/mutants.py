@@ -52,12 +52,13 @@ class Rule(Enum):
 
     TEXT = "texts: arguments of Step(), of _tell() and of what is raised, details, docstrings"
     TYPE = "types: annotations, what only a type checker reads, and * alone in a signature"
-    SAME = "sameness: == for is and the like, which are one for members of enumerations and for small numbers"
+    SAME = "sameness: == for is and the like, one for members of enumerations and small numbers, which have no order"
 
 
 _TEXT_CALLS = {"Step", "_tell", "counted"}
 _TEXT_NAMES = {"fact", "effect", "detail", "clause"}  # variables, attributes and keyword arguments
 _SAME = {("Is", "Eq"), ("Eq", "Is"), ("IsNot", "NotEq"), ("NotEq", "IsNot")}
+_SAME |= {(same, order) for same in ("Is", "IsNot") for order in ("Lt", "LtE", "Gt", "GtE")}
 
 
 @frozen
