@@ -245,3 +245,9 @@ def test_what_is_made_by_hand_is_a_next_hop_as_if_it_had_been_read() -> None:
     assert [str(kind) for kind in Kind] == ["domain", "relay", "literal", "static"]
     with pytest.raises(TypeError):
         MxHost("mx.example", "10")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        NextHop(Kind.DOMAIN, "client.example", secure="yes")  # type: ignore[arg-type]
+    for port in ("25", 25.5, True, 0, 65536):
+        with pytest.raises(ValueError, match="a port is a number"):
+            NextHop(Kind.DOMAIN, "client.example", port)  # type: ignore[arg-type]
+    assert NextHop(Kind.DOMAIN, "client.example", 65535).port == 65535

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from attrs import evolve, frozen
 
-from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, TlsLevel, World
+from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, TlsLevel, World, drive
+from mailtlspolicy.effects import Answer, Moment
 from mailtlspolicy.levels import Duty
 from mailtlspolicy.mx import Undeliverable
+from mailtlspolicy.plan import plan as make_plan
 from mailtlspolicy.plan_values import Observe
+
+if TYPE_CHECKING:
+    from mailtlspolicy.effects import Lookup, LookupFailure
+    from mailtlspolicy.engine import Resolver
 
 EE = "3 1 1 " + "a1" * 32
 TA = "2 0 1 " + "b2" * 32
@@ -467,3 +474,27 @@ def test_requiretls_makes_tls_required_void() -> None:  # RFC8689-4.1-c
     both = engine.plan("client.test", requiretls=True, tls_optional=True)
     assert both == engine.plan("client.test", requiretls=True)
     assert (both.requiretls, both.tls_optional) == (True, False)
+
+
+def test_the_program_wishes_for_nothing_by_itself() -> None:
+    literal = NextHop.parse("[192.0.2.1]")
+    made = drive(make_plan(literal, config=Config(sts="off")), lambda effect: Moment(NOW, 0))
+    assert (made.requiretls, made.tls_optional) == (False, False)
+
+
+@frozen
+class Hurried:
+    """A resolver whose TTLs have run out, or were never any."""
+
+    resolver: Resolver
+    ttl: int
+
+    def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        answer = self.resolver.lookup(question)
+        return evolve(answer, ttl=self.ttl) if isinstance(answer, Answer) else answer
+
+
+@pytest.mark.parametrize("ttl", [0, -1, -3600])
+def test_a_plan_is_not_over_before_it_was_made(ttl: int) -> None:
+    engine = World.from_json({"now": NOW.isoformat(), "zones": hosted()}).engine(Config())
+    assert evolve(engine, resolver=Hurried(engine.resolver, ttl)).plan("client.test").valid_until == NOW
