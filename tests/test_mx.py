@@ -240,7 +240,7 @@ def test_an_exchange_that_is_no_host_name_is_kept_but_not_valid(exchange: str) -
 
 
 def test_what_is_made_by_hand_is_a_next_hop_as_if_it_had_been_read() -> None:
-    assert NextHop("domain", "client.example") == NextHop.parse("client.example")  # type: ignore[arg-type]
+    assert NextHop("domain", "client.example") == NextHop.parse("client.example")
     assert NextHop.parse("client.example").secure is True
     assert [str(kind) for kind in Kind] == ["domain", "relay", "literal", "static"]
     with pytest.raises(TypeError):

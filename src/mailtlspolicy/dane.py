@@ -182,7 +182,7 @@ def _verify_dane_ta(
         if (record.selector, record.matching_type) == (SPKI, FULL) and record.data not in presented_keys
     }
     for record in records:
-        if (record.selector, record.matching_type) == (CERT, FULL) and record.data != leaf.der:
+        if (record.selector, record.matching_type) == (CERT, FULL):
             certificate = Certificate.parse(record.data)
             if certificate is not None:
                 anchors.setdefault(certificate, record)

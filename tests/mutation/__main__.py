@@ -57,8 +57,7 @@ class _Runner(judges.Tests):
         self.code = 1
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        with session.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
-            self.code = _run(self.options, session.items, self)
+        self.code = _run(self.options, session.items, self)
         return True
 
 

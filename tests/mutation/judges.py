@@ -343,7 +343,7 @@ def run_pytest(paths: Sequence[Path], plugin: Tests) -> int:
     phases = [Phase.explicit, Phase.generate]
     settings.register_profile("mutation", derandomize=True, deadline=None, database=None, phases=phases)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    options = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+    options = ["-x", "-q", "-s", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
     arguments = [*options, "--hypothesis-profile=mutation", *map(str, paths)]
     return pytest.main(arguments, plugins=[plugin])
 
