@@ -498,3 +498,37 @@ class Hurried:
 def test_a_plan_is_not_over_before_it_was_made(ttl: int) -> None:
     engine = World.from_json({"now": NOW.isoformat(), "zones": hosted()}).engine(Config())
     assert evolve(engine, resolver=Hurried(engine.resolver, ttl)).plan("client.test").valid_until == NOW
+
+
+@pytest.mark.parametrize(
+    ("next_hop", "mx", "settings", "wishes", "of_plan", "of_host"),
+    [
+        ("client.test", "10 mx.provider.test.", {"sts": "off"}, {}, "Config.sts", None),
+        ("client.test", "10 mx.provider.test.", {"dane": "off"}, {}, None, "Config.dane"),
+        ("client.test", "10 mx.provider.test.", {"insecure_mx": "may"}, {}, None, "Config.insecure_mx"),
+        ("client.test", "10 mx_.provider.test\\000.", {}, {}, None, "RFC 5321 section 5.1"),
+        ("[192.0.2.1]", "", {"ip_versions": "6"}, {}, None, "Config.ip_versions"),
+        (
+            "client.test",
+            "10 mx.provider.test.",
+            {},
+            {"tls_optional": True},
+            "RFC 8689 section 4.2.2",
+            "RFC 8689 section 4.2.2",
+        ),
+    ],
+)
+def test_what_is_not_looked_for_or_not_used_has_its_step(
+    next_hop: str,
+    mx: str,
+    settings: dict[str, Any],
+    wishes: dict[str, bool],
+    of_plan: str | None,
+    of_host: str | None,
+) -> None:
+    zones = {**hosted(mx="insecure"), "client.test": zone(f"@ MX {mx}", security="insecure")} if mx else {}
+    engine = World.from_json({"now": NOW.isoformat(), "zones": zones}).engine(Config.from_settings(settings))
+    made = engine.plan(next_hop, **wishes)
+    (host,) = made.hosts
+    assert of_plan is None or of_plan in {step.clause for step in made.trace}
+    assert of_host is None or of_host in {step.clause for step in host.trace}
