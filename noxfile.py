@@ -144,6 +144,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the modules that decide, one place at a time: 95 % of the mutants die, and the others are in a table."""
+    _install(session, "tests", "mutation")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks beside libssl and other Python implementations, as ratios of one run."""
     _install(session, "bench")

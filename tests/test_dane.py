@@ -424,6 +424,12 @@ def test_no_order_of_records_or_certificates_changes_the_verdict(records: list[i
     assert verify([LEAF, *chain], *rrset) == expected
 
 
+def test_of_the_records_that_match_the_verdict_names_a_key_before_a_certificate_and_a_digest_before_the_whole() -> None:
+    matching = [record(3, 1, 2, LEAF), record(3, 1, 0, LEAF), record(3, 0, 2, LEAF), record(3, 0, 0, LEAF)]
+    while matching:
+        assert verify([LEAF], *reversed(matching)).record == str(matching.pop(0))
+
+
 @settings(max_examples=60, deadline=None)
 @given(SOME.filter(bool), SOME, st.lists(st.sampled_from(UNUSABLE), max_size=3))
 def test_an_unusable_record_changes_no_verdict(records: list[int], tail: list[int], unusable: list[Tlsa]) -> None:

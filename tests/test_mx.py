@@ -237,3 +237,36 @@ def test_an_exchange_that_is_no_host_name_is_kept_but_not_valid(exchange: str) -
     result = resolve("client.example", f"@ MX 10 {exchange}.", "@ MX 20 mx.example.")
     assert [(host.preference, host.valid) for host in result.hosts] == [(10, False), (20, True)]
     assert result.hosts[0].name == exchange
+
+
+def test_what_is_made_by_hand_is_a_next_hop_as_if_it_had_been_read() -> None:
+    assert NextHop("domain", "client.example") == NextHop.parse("client.example")
+    assert NextHop.parse("client.example").secure is True
+    assert [str(kind) for kind in Kind] == ["domain", "relay", "literal", "static"]
+    with pytest.raises(TypeError):
+        MxHost("mx.example", "10")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        NextHop(Kind.DOMAIN, "client.example", secure="yes")  # type: ignore[arg-type]
+    for port in ("25", 25.5, True, 0, 65536, 65537):
+        with pytest.raises(ValueError, match="a port is a number"):
+            NextHop(Kind.DOMAIN, "client.example", port)  # type: ignore[arg-type]
+    assert NextHop(Kind.DOMAIN, "client.example", 65535).port == 65535
+
+
+@pytest.mark.parametrize("kind", [FailureKind.SERVFAIL, FailureKind.TIMEOUT])
+def test_a_failure_holds_for_no_time_at_all(kind: FailureKind) -> None:
+    failed = resolve("client.example", failures=[{"name": "client.example", "type": "MX", "kind": str(kind)}])
+    assert failed.undeliverable is not None
+    assert failed.ttl == 0
+    loop = resolve("client.example", "@ CNAME client.example.")
+    assert loop.undeliverable is not None
+    assert (loop.undeliverable.reason, loop.ttl) == ("alias-loop", 0)
+
+
+def test_an_alias_in_front_of_the_hosts_has_its_step_and_nothing_else_has() -> None:
+    direct = resolve("client.example", "@ MX 10 mx.client.example.")
+    aliased = resolve(
+        "client.example", "@ CNAME a.test.", more={"a.test": {"security": "secure", "records": ["@ MX 10 mx.a.test."]}}
+    )
+    assert [step.clause for step in direct.trace] == ["RFC 7672 section 2.2.1"]
+    assert [step.clause for step in aliased.trace] == ["RFC 5321 section 5.1", "RFC 7672 section 2.2.1"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from attrs import evolve, frozen
 
-from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, TlsLevel, World
+from mailtlspolicy import Config, HostPlan, NextHop, Plan, SkippedHost, TlsLevel, World, drive
+from mailtlspolicy.dns.effects import Answer
+from mailtlspolicy.effects import Moment
 from mailtlspolicy.levels import Duty
 from mailtlspolicy.plan.mx import Undeliverable
+from mailtlspolicy.plan.search import plan as make_plan
 from mailtlspolicy.plan.values import Observe
+
+if TYPE_CHECKING:
+    from mailtlspolicy.dns.effects import Lookup, LookupFailure
+    from mailtlspolicy.engine import Resolver
 
 EE = "3 1 1 " + "a1" * 32
 TA = "2 0 1 " + "b2" * 32
@@ -467,3 +475,61 @@ def test_requiretls_makes_tls_required_void() -> None:  # RFC8689-4.1-c
     both = engine.plan("client.test", requiretls=True, tls_optional=True)
     assert both == engine.plan("client.test", requiretls=True)
     assert (both.requiretls, both.tls_optional) == (True, False)
+
+
+def test_the_program_wishes_for_nothing_by_itself() -> None:
+    literal = NextHop.parse("[192.0.2.1]")
+    made = drive(make_plan(literal, config=Config(sts="off")), lambda effect: Moment(NOW, 0))
+    assert (made.requiretls, made.tls_optional) == (False, False)
+
+
+@frozen
+class Hurried:
+    """A resolver whose TTLs have run out, or were never any."""
+
+    resolver: Resolver
+    ttl: int
+
+    def lookup(self, question: Lookup) -> Answer | LookupFailure:
+        answer = self.resolver.lookup(question)
+        return evolve(answer, ttl=self.ttl) if isinstance(answer, Answer) else answer
+
+
+@pytest.mark.parametrize("ttl", [0, -1, -3600])
+def test_a_plan_is_not_over_before_it_was_made(ttl: int) -> None:
+    engine = World.from_json({"now": NOW.isoformat(), "zones": hosted()}).engine(Config())
+    assert evolve(engine, resolver=Hurried(engine.resolver, ttl)).plan("client.test").valid_until == NOW
+
+
+@pytest.mark.parametrize(
+    ("next_hop", "mx", "settings", "wishes", "of_plan", "of_host"),
+    [
+        ("client.test", "10 mx.provider.test.", {"sts": "off"}, {}, "Config.sts", None),
+        ("client.test", "10 mx.provider.test.", {"dane": "off"}, {}, None, "Config.dane"),
+        ("client.test", "10 mx.provider.test.", {"insecure_mx": "may"}, {}, None, "Config.insecure_mx"),
+        ("client.test", "10 mx_.provider.test\\000.", {}, {}, None, "RFC 5321 section 5.1"),
+        ("[192.0.2.1]", "", {"ip_versions": "6"}, {}, None, "Config.ip_versions"),
+        (
+            "client.test",
+            "10 mx.provider.test.",
+            {},
+            {"tls_optional": True},
+            "RFC 8689 section 4.2.2",
+            "RFC 8689 section 4.2.2",
+        ),
+    ],
+)
+def test_what_is_not_looked_for_or_not_used_has_its_step(
+    next_hop: str,
+    mx: str,
+    settings: dict[str, Any],
+    wishes: dict[str, Any],
+    of_plan: str | None,
+    of_host: str | None,
+) -> None:
+    zones = {**hosted(mx="insecure"), "client.test": zone(f"@ MX {mx}", security="insecure")} if mx else {}
+    engine = World.from_json({"now": NOW.isoformat(), "zones": zones}).engine(Config.from_settings(settings))
+    made = engine.plan(next_hop, **wishes)
+    (host,) = made.hosts
+    assert of_plan is None or of_plan in {step.clause for step in made.trace}
+    assert of_host is None or of_host in {step.clause for step in host.trace}

@@ -126,15 +126,15 @@ def _is_for_raw_keys(record: Tlsa) -> bool:
 
 
 def _in_order(tlsa: Iterable[Tlsa], config: Config) -> list[Tlsa]:
-    """The records that count, in an order of their own: usage, selector and digest from the strongest, Full(0) last.
+    """The records that count, in an order of their own: keys first, the strongest digest first, Full(0) last.
 
-    So the verdict names the same record in whatever order they were published.
+    So the verdict names the same record in whatever order they were published; usages are looked at one by one.
     """
     rrset = tlsa if isinstance(tlsa, TlsaRRset) else TlsaRRset(tlsa)
     order = (*config.digest_order, FULL)
     return sorted(
         rrset.considered(config),
-        key=lambda record: (-record.usage, -record.selector, order.index(record.matching_type), record.data),
+        key=lambda record: (-record.selector, order.index(record.matching_type), record.data),
     )
 
 
@@ -182,7 +182,7 @@ def _verify_dane_ta(
         if (record.selector, record.matching_type) == (SPKI, FULL) and record.data not in presented_keys
     }
     for record in records:
-        if (record.selector, record.matching_type) == (CERT, FULL) and record.data != leaf.der:
+        if (record.selector, record.matching_type) == (CERT, FULL):
             certificate = Certificate.parse(record.data)
             if certificate is not None:
                 anchors.setdefault(certificate, record)
