@@ -522,7 +522,7 @@ def test_what_is_not_looked_for_or_not_used_has_its_step(
     next_hop: str,
     mx: str,
     settings: dict[str, Any],
-    wishes: dict[str, bool],
+    wishes: dict[str, Any],
     of_plan: str | None,
     of_host: str | None,
 ) -> None:
