@@ -63,6 +63,12 @@ def written(policy: str) -> Policy:
     return parsed
 
 
+def clauses(plan: Plan) -> set[str]:
+    """The clauses and settings that the decision about the host names."""
+    (host,) = plan.hosts
+    return {step.clause for step in host.trace}
+
+
 def what(plan: Plan) -> str:
     """The level with its duties, or the reason for which the host is skipped."""
     (host,) = plan.hosts
@@ -165,3 +171,24 @@ def test_the_actions_of_rfc_8689(search: str, mx: str, policy: str | None, actio
     assert what(plan) == action
     assert plan.requiretls
     assert all(host.requiretls for host in plan.usable_hosts)
+
+
+# Each decision says by what it was made, where the search has not said so already
+NAMED = [
+    (decided("absent"), "RFC 7672 section 2.2"),
+    (decided("usable", {"insecure_mx": "encrypt"}, mx="insecure"), "Config.insecure_mx"),
+    (decided("absent", {"dane": "mandatory"}), "RFC 7672 section 6"),
+    (decided("usable", {"dane": "audit"}), "RFC 7672 section 9.1"),
+    (decided("absent", policy="testing"), "RFC 8461 section 5"),
+    (decided("absent", policy="enforce"), "RFC 8461 section 5"),
+    (decided("absent", policy="enforce other"), "RFC 8461 section 5"),
+    (decided("usable", policy="enforce"), "Config.sts_with_dane"),
+    (decided("usable", wish=Wish.REQUIRETLS), "RFC 8689 section 4.2.1"),
+    (decided("absent", wish=Wish.REQUIRETLS), "RFC 8689 section 4.2.1"),
+    (decided("absent", mx="insecure", wish=Wish.REQUIRETLS), "RFC 8689 section 4.2.1"),
+]
+
+
+@pytest.mark.parametrize(("plan", "clause"), NAMED, ids=[clause for _, clause in NAMED])
+def test_a_decision_names_what_made_it(plan: Plan, clause: str) -> None:
+    assert clause in clauses(plan)

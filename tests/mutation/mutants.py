@@ -51,13 +51,14 @@ OPERATORS = tuple(name for name in operator_names() if not re.search(r"/(NoOp|Va
 class Rule(Enum):
     """Why a mutant is left out."""
 
-    TEXT = "texts: arguments of Step(), of _tell() and of what is raised, details, docstrings"
+    TEXT = "texts: arguments of Step(), of _tell() and of what is raised, clauses, details, docstrings"
     TYPE = "types: annotations, what only a type checker reads, and * alone in a signature"
     SAME = "sameness: == for is and the like, one for members of enumerations and small numbers, which have no order"
 
 
 _TEXT_CALLS = {"Step", "_tell", "counted"}
-_TEXT_NAMES = {"fact", "effect", "detail", "clause"}  # variables, attributes and keyword arguments
+_CLAUSE_CALLS = {"Transition", "_ends", "LookupFailure"}  # of whose arguments what is written out is a text
+_TEXT_NAMES = {"fact", "effect", "detail", "clause", "wording"}  # variables, attributes and keyword arguments
 _SAME = {("Is", "Eq"), ("Eq", "Is"), ("IsNot", "NotEq"), ("NotEq", "IsNot")}
 _SAME |= {(same, order) for same in ("Is", "IsNot") for order in ("Lt", "LtE", "Gt", "GtE")}
 
@@ -308,6 +309,8 @@ def _texts_of(node: ast.AST) -> Iterator[ast.AST]:
     """The parts of a node that are texts for people."""
     if isinstance(node, ast.Call) and _name(node.func) in _TEXT_CALLS:
         yield from node.args
+    elif isinstance(node, ast.Call) and _name(node.func) in _CLAUSE_CALLS:
+        yield from (argument for argument in node.args if _is_written_out(argument))
     elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         yield from node.exc.args
     elif isinstance(node, ast.Assert) and node.msg is not None:
@@ -320,6 +323,10 @@ def _texts_of(node: ast.AST) -> Iterator[ast.AST]:
             if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
                 pairs = list(zip(target.elts, node.value.elts, strict=True))
             yield from (value for name, value in pairs if _name(name) in _TEXT_NAMES)
+
+
+def _is_written_out(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def _types_of(node: ast.AST) -> Iterator[ast.AST]:

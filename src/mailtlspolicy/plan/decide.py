@@ -202,8 +202,8 @@ def require_tls(host: HostPlan | SkippedHost, made: Plan) -> HostPlan | SkippedH
 
 def _audited(base: Host, level: TlsLevel | None, search: TlsaSearch, trace: list[Step]) -> Host:
     """RFC 7672 section 9.1: DANE stops nothing; what it would have given is recorded."""
-    would_be = "a skipped host" if level is None else f"level {level}"
-    trace.append(Step("RFC 7672 section 9.1", f"DANE is only audited; it would give {would_be}", "not enforced"))
+    wording = "a skipped host" if level is None else f"level {level}"
+    trace.append(Step("RFC 7672 section 9.1", f"DANE is only audited; it would give {wording}", "not enforced"))
     return evolve(base, audit=Audit(level, None if search.error is None else _skip_of(search)))
 
 

@@ -244,8 +244,8 @@ def resolve_mx(next_hop: NextHop, config: Config) -> Program[MxResult]:
         step = Step("RFC 7672 section 2.2.2", f"{next_hop} is a relay chosen by the operator", "no MX lookup")
         return MxResult((MxHost(next_hop.name),), secure=True, trace=(step,))
     if next_hop.kind is Kind.STATIC:
-        declared = "secure" if next_hop.secure else "insecure"
-        step = Step("RFC 7672 section 2.2.1", f"the MX hosts of {next_hop} were declared {declared}", "no MX lookup")
+        wording = "secure" if next_hop.secure else "insecure"
+        step = Step("RFC 7672 section 2.2.1", f"the MX hosts of {next_hop} were declared {wording}", "no MX lookup")
         found = MxResult(secure=next_hop.secure, trace=(step,))
         return (yield from _in_order(next_hop.hosts, found, config))
     answer = yield from lookup(next_hop.name, RecordType.MX, config)
@@ -269,13 +269,13 @@ def _from_answer(next_hop: NextHop, answer: Answer, config: Config) -> Program[M
     expanded = _expanded(answer)
     steps = tuple(_alias_step(next_hop, expanded))
     found = MxResult(secure=answer.secure, expanded=expanded, ttl=answer.ttl, trace=steps)
-    status = "secure" if answer.secure else "insecure"
+    wording = "secure" if answer.secure else "insecure"
     if answer.nxdomain:
-        step = Step("RFC 5321 section 5.1", f"{answer.name} does not exist ({status})", "the mail is returned")
+        step = Step("RFC 5321 section 5.1", f"{answer.name} does not exist ({wording})", "the mail is returned")
         return _undeliverable(found, step, Undeliverable("permanent", "no-such-domain", "5.1.2"))
     records = [record for record in answer.records if isinstance(record, Mx)]
     if not records:
-        fact, effect = f"{answer.name} has no MX records ({status})", f"{next_hop} is its own server"
+        fact, effect = f"{answer.name} has no MX records ({wording})", f"{next_hop} is its own server"
         step = Step("RFC 5321 section 5.1", fact, effect)
         found = evolve(found, implicit=True, trace=(*found.trace, step))
         return (yield from _in_order([MxHost(next_hop.name)], found, config))
@@ -283,7 +283,7 @@ def _from_answer(next_hop: NextHop, answer: Answer, config: Config) -> Program[M
     if not named:
         step = Step("RFC 7505 section 3", f"the only exchange of {answer.name} is the root", "the mail is returned")
         return _undeliverable(found, step, Undeliverable("permanent", "null-mx", "5.1.10"))
-    fact = f"{answer.name} has {counted(len(records), 'MX record')} ({status})"
+    fact = f"{answer.name} has {counted(len(records), 'MX record')} ({wording})"
     steps = (*found.trace, Step("RFC 7672 section 2.2.1", fact, "sorted"))
     if len(named) < len(records):
         steps = (*steps, Step("RFC 7505 section 3", "a null MX stands beside MX hosts", "it is dropped"))
