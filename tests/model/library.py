@@ -476,6 +476,7 @@ def run_of(world: World) -> Run:
         trust=trust(),
         shuffle=keep_order,
         clock=lambda: NOW,
+        elapsed=lambda: 0.0,  # a process that is stopped for minutes is not late
         config=config_of(world.settings),
     )
     return Run(engine, route_of(next_hop_text(world)), message_of(world.wish), connector)
