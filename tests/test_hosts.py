@@ -327,3 +327,64 @@ def test_an_alias_to_what_is_no_host_name_is_an_error_and_never_absence() -> Non
     zones = {"example": zone("alias CNAME bad\\032name", "bad\\032name A 192.0.2.1")}
     result, asked = search(zones, "alias.example")
     assert (result.outcome, result.error, asked) == (TlsaOutcome.ERROR, SkipReason.ALIAS_LOOKUP_FAILED, [])
+
+
+FIRST = "RFC 7672 section 2.2.2"  # the host has addresses
+UNSIGNED_ALIAS = {**SPLIT, "example": zone("alias CNAME mx.provider.test.", security="insecure")}
+# The host, where it is, how it is asked for, and the sections that the steps name, one after the other
+STEPS: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [
+    ("mx", {"example": zone("mx A 192.0.2.1", f"_25._tcp.mx TLSA {EE}")}, {}, ["RFC 7672 section 2.2"]),
+    ("mx", {"example": zone("mx A 192.0.2.1")}, {}, ["RFC 7672 section 2.2.3"]),
+    (
+        "mx",
+        {"example": zone("mx A 192.0.2.1", f"_25._tcp.mx TLSA {UNUSABLE}")},
+        {},
+        ["RFC 7671 section 10.3", "RFC 7672 section 2.2"],
+    ),
+    ("mx", {"example": zone("mx A 192.0.2.1", security="insecure")}, {}, ["RFC 7672 section 2.2.2"]),
+    (
+        "mx",
+        {"example": zone("mx A 192.0.2.1")},
+        {"failures": [("_25._tcp.mx.example", "TLSA")]},
+        ["RFC 7672 section 2.1.2"],
+    ),
+    (
+        "mx",
+        {"example": zone("mx A 192.0.2.1", f"_25._tcp.mx TLSA {EE}", f"_25._tcp.mx TLSA {OTHER_EE}")},
+        {"max_tlsa_records": 1},
+        ["Config.max_tlsa_records"],
+    ),
+    (
+        "alias",
+        {"example": zone(*ALIAS, f"_25._tcp.alias TLSA {EE}")},
+        {},
+        ["RFC 7672 section 2.2.2", "RFC 7672 section 2.2.3", "RFC 7672 section 2.2"],
+    ),
+    ("alias", SPLIT, {}, ["RFC 7672 section 2.2.2", "RFC 7672 section 2.2"]),
+    ("alias", SPLIT, {"failures": [("alias.example", "CNAME")]}, ["RFC 7672 section 2.1.2"]),
+    ("alias", SPLIT, {"believed": False}, ["RFC 7672 section 2.2.2"]),
+    ("alias", UNSIGNED_ALIAS, {}, ["RFC 7672 section 2.2.2"]),
+    ("alias", {"example": zone("alias CNAME bad\\032name", "bad\\032name A 192.0.2.1")}, {}, ["RFC 6698 section 3"]),
+]
+
+
+@pytest.mark.parametrize(("host", "zones", "how", "sections"), STEPS)
+def test_each_step_of_the_search_names_its_section(
+    host: str, zones: dict[str, Any], how: dict[str, Any], sections: list[str]
+) -> None:
+    trace: list[Step] = []
+    search(zones, f"{host}.example", trace=trace, **how)
+    assert [step.clause for step in trace] == [FIRST, *sections]
+
+
+def test_a_family_that_failed_by_the_letter_is_the_last_step() -> None:
+    assert [step.clause for step in found_in_cells("S", "F", address_families="both")[2]] == ["RFC 7672 section 2.2.2"]
+
+
+def test_a_failure_holds_for_no_time() -> None:
+    """So that no plan that rests on it is kept: failures are for the resolver to cache (RFC 2308 section 7)."""
+    records = zone("mx 300 A 192.0.2.1")
+    failed, _ = search({"example": records}, failures=[("_25._tcp.mx.example", "TLSA")])
+    assert failed.ttl == 0
+    unknown, _ = search(SPLIT, "alias.example", failures=[("alias.example", "CNAME")])
+    assert unknown.ttl == 0
