@@ -342,20 +342,20 @@ def _read_digests(text: str) -> tuple[tuple[int, str], ...]:
 
 
 def _reader(attribute: Attribute[Any]) -> Callable[[str], Any]:
-    """How the text of a setting is read: by the field's name where it is a list, else by the type of its default."""
+    """How the text of a setting is read, before its converter: by its name where it is a list, else by its default."""
     lists = {
         "ip_versions": _read_numbers,
         "usages": _read_numbers,
         "digest_order": _read_numbers,
         "extra_digests": _read_digests,
-        "own_names": lambda text: _names(_read_list(text)),
-        "own_addresses": lambda text: _addresses(_read_list(text)),
+        "own_names": _read_list,
+        "own_addresses": _read_list,
     }
     if attribute.name in lists:
         return lists[attribute.name]
     if isinstance(attribute.default, bool):
         return _read_boolean
-    return _read_number if isinstance(attribute.default, int) else type(attribute.default)
+    return _read_number if isinstance(attribute.default, int) else str
 
 
 _READERS = {attribute.name: _reader(attribute) for attribute in fields(Config)}

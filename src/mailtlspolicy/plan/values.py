@@ -411,7 +411,7 @@ class Plan:
             "mx_secure": self.mx_secure,
             "undeliverable": None if self.undeliverable is None else self.undeliverable.to_json(),
             "sts": None if self.sts is None else self.sts.to_json(),
-            "hosts": [host.to_json() | {"settings": _difference(host.config, settings)} for host in self.hosts],
+            "hosts": [_beside(settings, host.to_json()) for host in self.hosts],
             "requiretls": self.requiretls,
             "tls_optional": self.tls_optional,
             "tls_report": self.tls_report,
@@ -442,8 +442,9 @@ class Plan:
         )
 
 
-def _difference(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.to_json().items() if value != settings[name]}
+def _beside(settings: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """The JSON form of a host in a plan of these settings."""
+    return said | {"settings": {name: value for name, value in said["settings"].items() if value != settings[name]}}
 
 
 def _sni(host: HostPlan | SkippedHost) -> str | None:
